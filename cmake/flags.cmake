@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiler flags for every target of ours; third-party headers come in as SYSTEM.
+set(TENURE_SANITIZE "" CACHE STRING "Value of -fsanitize=, empty for none")
+option(TENURE_TESTS "Build the tests" OFF)
+set(TENURE_TEST_LAYERS "unit;golden;property;kernel;guest;fault" CACHE STRING "Folders of tests/ to build")
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_library(tenure_flags INTERFACE)
+target_compile_options(tenure_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wformat=2 -Wimplicit-fallthrough -Wswitch-enum -Werror
+  $<$<COMPILE_LANGUAGE:CXX>:-Wold-style-cast -Wnon-virtual-dtor -Woverloaded-virtual>
+  $<$<CONFIG:Debug>:-O1 -g1>
+  $<$<CONFIG:Release>:-O2 -g1 -fstack-protector-strong -fstack-clash-protection -fcf-protection -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3>)
+target_compile_definitions(tenure_flags INTERFACE _GLIBCXX_ASSERTIONS _GNU_SOURCE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+target_include_directories(tenure_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+add_link_options(-Wl,-z,relro,-z,now)
+if(TENURE_SANITIZE)
+  target_compile_options(tenure_flags INTERFACE -fsanitize=${TENURE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  string(REPLACE "fuzzer-no-link," "" link_sanitize "${TENURE_SANITIZE}")
+  target_link_options(tenure_flags INTERFACE -fsanitize=${link_sanitize})
+else()
+  add_link_options(-pie)
+endif()
+
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)

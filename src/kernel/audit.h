@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Linux audit system: sends user records and confirms them by the multicast group
+// AUDIT_NLGRP_READLOG. The netlink ack proves nothing (kernel-notes: with auditing disabled or
+// rate-limited the kernel acks and drops), so a record counts as written only when it came back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace tenure::kernel {
+
+// AUDIT_GET.
+struct AuditStatus {
+  uint32_t enabled = 0;  // 0 off, 1 on, 2 locked
+  uint32_t failure = 0;
+  uint32_t auditd_pid = 0;
+  uint32_t rate_limit = 0;
+  uint32_t backlog_limit = 0;
+  uint32_t backlog = 0;
+  uint32_t lost = 0;
+};
+
+struct AuditMessage {
+  uint16_t type = 0;     // 2500 …
+  std::string body;      // without exe= hostname= addr= terminal= res=
+  bool success = true;   // res=
+};
+
+// What became of one message.
+struct AuditReceipt {
+  enum class State { Confirmed, Unconfirmed, Unsent } state = State::Unsent;
+  int64_t time_ms = 0;   // the kernel's, if confirmed
+  uint64_t serial = 0;
+  int32_t pid = 0;
+  uint32_t uid = 0, auid = 0, ses = 0;
+  std::string text;      // inside msg='…': as the kernel emitted it, or as it was (to be) sent
+  std::string why;       // why not confirmed, for the log and for the gap record
+};
+
+// Thread-safe. send() blocks (a stuck auditd blocks senders up to backlog_wait_time): never call it
+// from the event loop.
+class Audit {
+ public:
+  virtual ~Audit() = default;
+  // Sends all in order, then waits until each has come back, at most `timeout_ms` in all. One receipt
+  // a message, in order. Never fails as a whole: what could not be sent or seen says so in its receipt.
+  virtual std::vector<AuditReceipt> send(const std::vector<AuditMessage>& messages,
+                                         int timeout_ms) = 0;
+  virtual Result<AuditStatus> status() = 0;
+};
+
+// The kernel's. Denied without CAP_AUDIT_WRITE or CAP_AUDIT_READ, Unsupported where the kernel has no
+// audit or we are in a user or network namespace that it does not serve (probed, told apart in what()).
+Result<std::unique_ptr<Audit>> open_audit();
+
+// Where there is no audit: every receipt is Unsent with `why`.
+std::unique_ptr<Audit> no_audit(std::string why);
+
+}  // namespace tenure::kernel

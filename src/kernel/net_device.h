@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// tap, macvtap and vhost-net: opened by the daemon, handed to QEMU as fds.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/device_number.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace tenure::kernel {
+
+// One open of a network device node.
+struct NetFd {
+  UniqueFd fd;
+  std::string path;    // "/dev/net/tun", "/dev/tap12", "/dev/vhost-net"
+  DeviceNumber rdev;   // of the node that was opened (fstat)
+  std::string ifname;  // "tnr0", "macvtap0"; "" for vhost-net
+};
+
+struct TapRequest {
+  std::string ifname;  // "" or with "%d": the kernel chooses, e.g. "vnet%d"
+  std::string mac;     // of the guest; the host side gets fe: as first byte, as libvirt does
+  std::string bridge;  // "" for none
+  uint32_t queues = 1;
+  uint32_t mtu = 0;    // 0: the bridge's, or the kernel's default
+  bool vnet_hdr = true;
+};
+// TUNSETIFF on /dev/net/tun once a queue, sets MAC and MTU, joins the bridge, sets it up. On failure nothing
+// is left behind. The interface dies with its last fd (not persistent).
+Result<std::vector<NetFd>> open_tap(const TapRequest& request);
+
+struct MacvtapRequest {
+  std::string ifname;  // wanted name; "" gives macvtap<N>
+  std::string lower;   // the host's interface
+  std::string mode;    // vepa, bridge, private, passthru
+  std::string mac;
+  uint32_t queues = 1;
+};
+// Makes the link (RTM_NEWLINK), opens its /dev/tapN (made in a private place if udev is not there; number from
+// /sys/class/net/X/tapN/dev), sets it up. The link does not die with its fd: delete_link() at release.
+Result<std::vector<NetFd>> open_macvtap(const MacvtapRequest& request);
+
+Result<NetFd> open_vhost_net();
+
+// RTM_DELLINK; NotFound if it is gone.
+Result<> delete_link(const std::string& ifname);
+// True if the interface exists.
+Result<bool> link_exists(const std::string& ifname);
+// The bridge it is a port of ("" if none), from sysfs.
+Result<std::string> link_master(const std::string& ifname);
+
+}  // namespace tenure::kernel

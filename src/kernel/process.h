@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Facts about processes from /proc and pidfds, race-free against pid reuse.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/device_number.h"
+#include "base/identity.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace tenure::kernel {
+
+// A process by pid and start time (field 22 of /proc/PID/stat, clock ticks since boot).
+struct ProcessId {
+  pid_t pid = 0;
+  uint64_t start_ticks = 0;
+  bool operator==(const ProcessId&) const = default;
+};
+
+Result<ProcessId> process_id(pid_t pid);
+// A pidfd of exactly that process; NotFound if it is gone or the pid is somebody else's by now.
+Result<UniqueFd> open_process(const ProcessId& id);
+// Boot id of this boot (/proc/sys/kernel/random/boot_id).
+Result<std::string> boot_id();
+
+// The peer of a connected AF_UNIX socket: SO_PEERCRED for pid and uid, SO_PEERPIDFD where the kernel
+// has it, then /proc/PID/{loginuid,sessionid,exe,stat}, with a check that the process is still the same.
+Result<Requester> peer_requester(int socket_fd);
+// The same for a pid that is known to be alive (tests, recovery: the daemon itself).
+Result<Requester> requester_of(pid_t pid);
+
+// One open file of a process.
+struct OpenFile {
+  int fd = -1;
+  std::string target;                // readlink of /proc/PID/fd/N
+  std::optional<DeviceNumber> rdev;  // if it is a device node
+  uint64_t dev = 0, ino = 0;         // of the file
+  bool readable = false, writable = false;
+};
+// All open files of the process; entries that vanish while reading are left out.
+Result<std::vector<OpenFile>> open_files(pid_t pid);
+
+// uid, effective capabilities, seccomp mode, as /proc/PID/status says.
+struct ProcessStatus {
+  uint32_t uid = kUnsetId, euid = kUnsetId;
+  uint64_t cap_eff = 0;
+  int seccomp = 0;
+  int64_t rss_kib = 0;
+};
+Result<ProcessStatus> process_status(pid_t pid);
+
+}  // namespace tenure::kernel

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts QEMU: born in its cgroups, in its own mount namespace, as its own uid, without capabilities, with just the
+// fds that it is meant to have. Blocking for the few ms that it takes; call it from the pool or accept that.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "kernel/private_dev.h"
+#include "kernel/process.h"
+
+namespace tenure::qemu {
+
+struct LaunchSpec {
+  std::vector<std::string> argv;         // argv[0] is the absolute path of the emulator
+  std::vector<std::string> environment;  // whole: nothing of the daemon's is inherited
+  std::vector<int> fds;                  // kept open in the child under their own numbers; all others are closed
+  int stderr_fd = -1;                    // becomes 1 and 2; 0 is /dev/null
+  int cgroup_v2_fd = -1;                 // CLONE_INTO_CGROUP; -1 none
+  std::vector<int> cgroup_v1_fds;        // directory fds; the child writes itself into cgroup.procs before exec
+  std::optional<uint32_t> uid, gid;      // nullopt: stay as we are (unprivileged instance)
+  std::optional<std::vector<kernel::DevNode>> dev_nodes;  // private /dev; nullopt: the host's
+  uint64_t memlock_bytes = 0;            // RLIMIT_MEMLOCK; 0 leaves it
+  uint64_t nofile = 0;                   // RLIMIT_NOFILE; 0 leaves it
+  std::string working_dir = "/";
+};
+
+struct Launched {
+  kernel::ProcessId id;
+  UniqueFd pidfd;
+};
+
+// clone3; returns when execve has succeeded (close-on-exec pipe), or the error of the step that failed in the child,
+// which is reaped then.
+Result<Launched> launch(const LaunchSpec& spec);
+
+}  // namespace tenure::qemu

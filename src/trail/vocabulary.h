@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The record kinds of the trail and the table that describes them (vocabulary.cc). Pure.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace tenure::trail {
+
+// Message types of libaudit.h.
+inline constexpr uint16_t kVirtControl = 2500;
+inline constexpr uint16_t kVirtResource = 2501;
+inline constexpr uint16_t kVirtMachineId = 2502;
+inline constexpr uint16_t kVirtIntegrityCheck = 2503;
+inline constexpr uint16_t kVirtCreate = 2504;
+inline constexpr uint16_t kVirtDestroy = 2505;
+
+// One per row of the table. Keys beyond libvirt's are named here; libvirt's stand in vocabulary.cc.
+enum class Kind : uint8_t {
+  MachineId,      // VIRT_MACHINE_ID
+  Control,        // VIRT_CONTROL op=start|stop|pause|…; ours: run= cgroup= fence= uid= accel= why=
+  Create,         // VIRT_CREATE op=define; ours: file=
+  Destroy,        // VIRT_DESTROY op=undefine
+  Disk,           // ours: dev=(target) access= format= devtype= rdev= depth= device= (device alias)
+  Net,            // ours: ifname= bridge= type= lower= device=
+  NetOpen,        // resrc=net reason=open|close; ours: ifname= devtype= fd= (its number in the daemon at open)
+  Fs,             // ours: access= driver= tag= device=
+  Hostdev,        // resrc=dev bus= device=; ours: access= rdev= alias=
+  Chardev,        // ours: type= devtype= rdev= device=
+  Smartcard,
+  Rng,            // ours: devtype= rdev= device=
+  Tpm,
+  TpmEmulator,
+  TpmExternal,
+  Shmem,
+  IvshmemSocket,
+  Evdev,
+  Mem,            // KiB
+  Vcpu,
+  Iothread,
+  File,           // ours: resrc=file, old-file new-file role=kernel|initrd|dtb|loader|nvram|dump|save, access=
+  CgroupGroup,    // ours: resrc=cgroup reason=create|remove class=group: the cgroup itself
+  CgroupAll,      // class=all
+  CgroupMajor,    // class=major category= maj= acl=; ours: devtype=
+  CgroupPath,     // class=path path= rdev= acl=; ours: devtype= for=
+  Denial,         // ours: resrc=cgroup reason=denied class=device: what the fence refused
+  Drift,          // ours: resrc=cgroup reason=out-of-band: a change that was not ours
+  Gap,            // VIRT_INTEGRITY_CHECK op=gap: records that audit lost: from= to= count= cause=
+  Integrity,      // VIRT_INTEGRITY_CHECK op=verify: result of a verification
+  Policy,         // VIRT_CONTROL op=policy: a setting that weakens or changes the guarantees, old= new=
+  Recovery,       // VIRT_CONTROL op=recover: tenured re-adopted a guest, or found it gone
+  Refusal,        // VIRT_CONTROL op=<request> reason=refused res=failed: a request that was not carried out; why=
+};
+inline constexpr size_t kKindCount = static_cast<size_t>(Kind::Refusal) + 1;
+
+// How a value is written.
+enum class Encoding : uint8_t {
+  Word,    // bare: letters, digits and -._:/+* only; encode() refuses anything else
+  Text,    // encode_value(): quoted or hex; everything that anyone outside can influence
+  Number,  // unsigned decimal
+};
+
+enum class Need : uint8_t { Always, Optional };
+
+struct KeySpec {
+  std::string_view name;
+  Encoding encoding;
+  Need need;
+  bool libvirt;              // true: libvirt writes it too, in this place
+  std::string_view meaning;  // for docs/records.md, with units
+};
+
+struct KindSpec {
+  Kind kind;
+  std::string_view name;     // "disk", "net-open", "cgroup-path": stable, used by --kind and in JSON
+  uint16_t type;             // message type
+  std::string_view meaning;
+  std::span<const KeySpec> keys;  // in the order of the text
+};
+
+const KindSpec& spec(Kind kind);
+std::span<const KindSpec> vocabulary();
+
+}  // namespace tenure::trail
