@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of `tenure`. Each prints its answer on stdout, its complaints on stderr, and returns
+// an exit code of cli/exit_code.h. The command line has been checked before (cli/options.h).
+#pragma once
+
+#include "cli/options.h"
+
+namespace tenure::cli {
+
+// One guest's life, by the daemon (guest_commands.cc).
+int run_define(const Options& options);
+int run_undefine(const Options& options);
+int run_list(const Options& options);
+int run_status(const Options& options);
+int run_show(const Options& options);
+int run_start(const Options& options);
+int run_stop(const Options& options);
+int run_kill(const Options& options);
+int run_console(const Options& options);
+
+// The ledger's proof (verify_command.cc).
+int run_verify(const Options& options);
+int run_prove(const Options& options);
+
+// Reading the trail, without the daemon (read_commands.cc).
+int run_who(const Options& options);
+int run_history(const Options& options);
+int run_log(const Options& options);
+int run_report(const Options& options);
+
+}  // namespace tenure::cli
