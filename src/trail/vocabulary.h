@@ -16,7 +16,8 @@ inline constexpr uint16_t kVirtIntegrityCheck = 2503;
 inline constexpr uint16_t kVirtCreate = 2504;
 inline constexpr uint16_t kVirtDestroy = 2505;
 
-// One per row of the table. Keys beyond libvirt's are named here; libvirt's stand in vocabulary.cc.
+// One per row of the table. Keys beyond libvirt's are named here; libvirt's stand in vocabulary.cc. Every kind ends
+// with the common optional keys: txn grant run why bound-from bound-to (ms since 1970) req-*.
 enum class Kind : uint8_t {
   MachineId,      // VIRT_MACHINE_ID
   Control,        // VIRT_CONTROL op=start|stop|pause|…; ours: run= cgroup= fence= uid= accel= why=
@@ -40,6 +41,7 @@ enum class Kind : uint8_t {
   Vcpu,
   Iothread,
   File,           // ours: resrc=file, old-file new-file role=kernel|initrd|dtb|loader|nvram|dump|save, access=
+  FileAcl,        // ours: resrc=acl reason=allow|deny path= acl= acl-uid= for=: a POSIX ACL entry on an image
   CgroupGroup,    // ours: resrc=cgroup reason=create|remove class=group: the cgroup itself
   CgroupAll,      // class=all
   CgroupMajor,    // class=major category= maj= acl=; ours: devtype=
