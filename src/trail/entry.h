@@ -26,14 +26,14 @@ std::string_view to_string(EntryState state);  // "intent", …
 
 struct Entry {
   EntryState state = EntryState::Intent;
-  uint16_t type = 0;     // AUDIT_VIRT_CONTROL (2500) …
-  int64_t time_ms = 0;   // since 1970 UTC
-  uint64_t serial = 0;   // 0: not confirmed
-  int32_t pid = 0;       // the sender's (tenured), as the kernel says
+  uint16_t type = 0;    // AUDIT_VIRT_CONTROL (2500) …
+  int64_t time_ms = 0;  // since 1970 UTC
+  uint64_t serial = 0;  // 0: not confirmed
+  int32_t pid = 0;      // the sender's (tenured), as the kernel says
   uint32_t uid = kUnsetId;
   uint32_t auid = kUnsetId;
   uint32_t ses = kUnsetId;
-  std::string body;      // inside msg='…'
+  std::string body;  // inside msg='…'
 };
 
 // Without newline.
