@@ -16,6 +16,9 @@ namespace tenure::kernel {
 // if the mode bits give the uid that access as owner. Read back after the write. Unsupported where the
 // file system has no ACLs.
 Result<Outcome> set_file_acl(int fd, uint32_t uid, Access access);
+// The entry `uid:--x` on a folder, so that QEMU may pass through it to its images and to nothing else there. Same
+// results as set_file_acl; an entry that already has x is Unchanged.
+Result<Outcome> set_search_acl(int fd, uint32_t uid);
 // Removes the entry of `uid`; when no extended entry is left the file is as it was before the first.
 Result<Outcome> remove_file_acl(int fd, uint32_t uid);
 // The entry of `uid` now; nullopt if there is none.
