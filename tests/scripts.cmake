@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+# Tests that are scripts: each executable file tests/<layer>/<name> without a dot in its name is the test
+# <layer>.<name>. Exit code 77 is a skip, its reason a line that begins with "skip: ".
+# The checks of the house rules (layer check) belong to the presets that build the ordinary layers.
+set(layers ${TENURE_TEST_LAYERS})
+list(REMOVE_ITEM layers bench fuzz)
+if("golden" IN_LIST layers)
+  list(APPEND layers check)
+endif()
+foreach(layer ${layers})
+  file(GLOB scripts RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/${layer} CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${layer}/*)
+  foreach(script ${scripts})
+    set(path ${CMAKE_CURRENT_SOURCE_DIR}/${layer}/${script})
+    if(IS_DIRECTORY ${path} OR script MATCHES "\\.")
+      continue()
+    endif()
+    add_test(NAME ${layer}.${script} COMMAND ${path} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${layer}.${script} PROPERTIES LABELS ${layer} SKIP_RETURN_CODE 77 TIMEOUT 600
+      ENVIRONMENT "TENURE_SOURCE_DIR=${CMAKE_SOURCE_DIR};TENURE_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+    # These layers look at or change what the whole machine shares: one at a time.
+    if(layer MATCHES "^(kernel|guest|fault)$")
+      set_tests_properties(${layer}.${script} PROPERTIES RESOURCE_LOCK host)
+    endif()
+  endforeach()
+endforeach()
