@@ -132,7 +132,8 @@ constexpr auto kNetOpen =
         std::array{theirs("net", kWord, "MAC of the interface"),
                    theirs("path", kText, "device node that was opened or closed"), kRdev},
         std::array{ours("ifname", kText, "interface on the host"), kDevtype,
-                   ours("fd", kNumber, "number of the descriptor in tenured when it was opened")});
+                   ours("fd", kNumber, "number of the descriptor in tenured when it was opened"),
+                   kDevice});
 
 constexpr auto kFs =
     row(resource("fs"), change("old-fs", "new-fs", kText, "directory of the host, \"?\" for none"),
