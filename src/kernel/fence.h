@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device ACL of guests: one seam, two implementations (v2 BPF, v1 devices.allow/deny) and a fake.
-// Every change is read back before it is reported; see DESIGN law 1.
+// The device ACL of guests: one seam, two implementations (v2 BPF, v1 devices.allow/deny) and a
+// fake. Every change is read back before it is reported; see DESIGN law 1.
 #pragma once
 
 #include <cstdint>
@@ -27,26 +27,36 @@ struct AclRule {
   Access access;
   auto operator<=>(const AclRule&) const = default;
 };
-std::string to_string(const AclRule& rule);  // "c 136:* rw"
+std::string to_string(const AclRule& rule);  // "c 136:* rw"; "c 136:* -" for no access
 
-// The ACL of one guest. Not thread-safe. Destroying the object leaves the kernel's state as it is.
+// The ACL of one guest. Where a device has an entry of its own and one for any minor, v2 allows the
+// union; v1 allows an open only if one of the two covers all of it (r there and w here is not rw).
+// Not thread-safe. Destroying the object leaves the kernel's state as it is.
 class Fence {
  public:
   virtual ~Fence() = default;
   virtual CgroupVersion version() const = 0;
-  // Denies every device, then reads back that the list is empty and the program is in force.
+  // Denies every device, then reads back that the list is empty and the program is in force. The
+  // first call after FenceControl::create() is Changed, since it is what confirms create()'s
+  // denial.
   virtual Result<Outcome> deny_all() = 0;
   // Makes the access of exactly this type, major, minor|any what `rule` says (none: entry removed),
-  // and reads it back. Other entries stay as they are.
+  // and reads it back. Other entries stay as they are. Invalid above major 4095 or minor 1048575;
+  // Lost if the fence turns out not to be in force: then nothing is granted, and what was to be
+  // taken away is out of the list but not out of reach.
   virtual Result<Outcome> set(const AclRule& rule) = 0;
-  // As the kernel says now, sorted. On v2 this also checks that our program is still attached;
-  // Lost if it is not.
+  // As the kernel says now, sorted. On v2 this also checks that our program is still attached and
+  // the cgroup still has our slot; on v1 that no entry for all devices or any major has come in.
+  // Lost if not, with what was found. On v2 it reads the rules of all guests:
+  // FenceControl::list_all().
   virtual Result<std::vector<AclRule>> list() const = 0;
-  // Takes the fence's own kernel objects away (slot, map entries, pins) once the guest is gone.
+  // Takes the fence's own kernel objects away once the guest is gone: the map entries of its slot.
+  // The program stays attached until the cgroup is removed, and without rules denies everything.
   virtual Result<> dissolve() = 0;
   // To find it again in adopt(): the v2 slot number, 0 on v1.
   virtual uint32_t slot() const = 0;
-  // Accesses refused so far; nullopt where the kernel does not count (v1).
+  // Accesses refused so far; nullopt where the kernel does not count (v1). NotFound once the cgroup
+  // is removed, so ask before that.
   virtual Result<std::optional<uint64_t>> denials() const = 0;
 };
 
@@ -57,7 +67,7 @@ struct Denial {
   uint32_t major = 0;
   uint32_t minor = 0;
   Access access;
-  int32_t pid = 0;   // thread group id, init pid namespace
+  int32_t pid = 0;  // thread group id, init pid namespace
   uint32_t uid = 0;
   uint32_t auid = 0;
   uint32_t ses = 0;
@@ -70,23 +80,51 @@ class FenceControl {
  public:
   virtual ~FenceControl() = default;
   virtual CgroupVersion version() const = 0;
-  // For a cgroup just created: attaches (v2), gets a slot. Everything is denied from here on.
+  // For a cgroup just created: attaches (v2), gets a slot that was never used before. Everything is
+  // denied from here on. Exists if the cgroup has a v2 fence already (adopt it).
   virtual Result<std::unique_ptr<Fence>> create(const Cgroup& cgroup) = 0;
-  // For a guest that outlived the daemon; checks what is attached, changes nothing.
+  // For a guest that outlived the daemon; checks what is attached, changes nothing. `slot` 0 on v2
+  // takes the slot that the cgroup has (for a daemon that died before it wrote it down). Lost if
+  // our program is not attached, the slot is another one, or (v1) everything is allowed.
   virtual Result<std::unique_ptr<Fence>> adopt(const Cgroup& cgroup, uint32_t slot) = 0;
+  // Fence::list() of each, in order, but on v2 with one pass over the rules for all of them.
+  virtual std::vector<Result<std::vector<AclRule>>> list_all(
+      const std::vector<const Fence*>& fences) const = 0;
+  // Removes the rules of every slot that is not in `live`: what guests left behind whose cgroup
+  // went while no daemon ran. Returns how many.
+  virtual Result<size_t> prune(const std::vector<uint32_t>& live) = 0;
   // Readable when denials wait; -1 where they cannot be seen.
   virtual int denials_fd() const = 0;
   // Calls `each` for every waiting denial; returns how many descriptions the ring dropped so far.
   virtual Result<uint64_t> drain_denials(const std::function<void(const Denial&)>& each) = 0;
 };
 
-// v2: loads the shared program, or takes it over from the pins below `pin_dir` (a folder on bpffs that
-// is made, e.g. /sys/fs/bpf/tenure-<instance>; bpffs is mounted there first if nobody has).
+// v2: loads the shared program, or takes it over from the pins below `pin_dir`, a folder on bpffs
+// that is made, with no dot in its name (bpffs refuses those), e.g. /sys/fs/bpf/tenure-<instance>.
+// One daemon per folder. If `pin_dir` is below /sys/fs/bpf and nobody has mounted bpffs there, it
+// is mounted (mode 0700) and stays mounted, since the pins must outlive the daemon. Refuses pins of
+// another layout (Invalid), incomplete or foreign ones (Corrupt), a folder that others can write
+// (Denied). Loading makes BPF LOAD records in the audit log, taking over does not.
 Result<std::unique_ptr<FenceControl>> open_fence_v2(const std::string& pin_dir);
 Result<std::unique_ptr<FenceControl>> open_fence_v1();
 
+// Removes what open_fence_v2() pinned, and the folder (uninstall, tests); NotFound if there is
+// none. The fences of guests that still run stay in force as they are, and nobody can change them
+// any more.
+Result<> remove_fence_pins(const std::string& pin_dir);
+
 // Why v2 / v1 cannot be used here, or nothing: loads and attaches for real in a throw-away cgroup.
+// A daemon calls choose_fence() instead, which loads but once.
 Result<> probe_fence_v2(const CgroupMounts& mounts);
 Result<> probe_fence_v1(const CgroupMounts& mounts);
+
+// The fence to use: v2 where it works, else v1; or only the `wanted` one. Each is tried for real in
+// a throw-away cgroup. Unsupported, with both reasons, if none works.
+struct FenceChoice {
+  std::unique_ptr<FenceControl> control;
+  std::string why_not_v2;  // if control is v1 though none was `wanted`
+};
+Result<FenceChoice> choose_fence(const CgroupMounts& mounts, const std::string& pin_dir,
+                                 std::optional<CgroupVersion> wanted = std::nullopt);
 
 }  // namespace tenure::kernel
