@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the daemon lends to every guest: the loop, the trail, the fences, and the settings of this instance.
+#pragma once
+
+#include <asio/any_io_executor.hpp>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/paths.h"
+#include "kernel/cgroup.h"
+#include "kernel/fence.h"
+#include "registrar/journal.h"
+#include "registrar/operation.h"
+
+namespace tenure::guest {
+
+struct Settings {
+  bool require_fence = true;
+  std::vector<std::string> base_devices = {"/dev/null",   "/dev/zero",    "/dev/full",
+                                           "/dev/random", "/dev/urandom", "/dev/ptmx"};
+  std::string cgroup_parent;  // below each hierarchy's root; "" is the root itself
+  std::string emulator;       // instead of the definition's; "" keeps that
+  // Each guest runs as uid_first + its place in state/uids.json; nullopt: as the daemon itself (not root).
+  std::optional<uint32_t> uid_first;
+  uint32_t uid_count = 10'000;
+};
+
+struct Context {
+  asio::any_io_executor executor;
+  asio::thread_pool& pool;
+  registrar::Journal& journal;
+  Paths paths;
+  Settings settings;
+  kernel::CgroupMounts mounts;
+  kernel::FenceControl* fences = nullptr;  // null where no fence can be had
+  std::string no_fence_reason;             // why, then
+  // Logs one line for the administrator (the daemon's log); the trail is not a log.
+  std::function<void(const std::string&)> log;
+  // A new operation id, unique over the life of the ledger.
+  std::function<std::string()> new_txn;
+};
+
+}  // namespace tenure::guest

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Definition + facts -> what a start needs: the claims, in the order in which they are made true, and the nodes of the
+// guest's private /dev. A pure function: the dry run shows exactly what a start would do.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "domain/domain.h"
+#include "guest/facts.h"
+#include "kernel/private_dev.h"
+#include "model/claim.h"
+
+namespace tenure::guest {
+
+struct Plan {
+  std::vector<model::Claim> claims;
+  std::vector<kernel::DevNode> nodes;
+};
+
+// Two devices that need one node or one image in a run share one claim, with the union of their accesses.
+Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options);
+
+}  // namespace tenure::guest

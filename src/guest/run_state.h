@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What must be known of a run to find it again after the daemon died: one small JSON file a run, in the runtime folder
+// (gone after a reboot, as the guests are).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/paths.h"
+#include "base/result.h"
+#include "kernel/process.h"
+#include "registrar/operation.h"
+
+namespace tenure::guest {
+
+struct RunState {
+  registrar::RunRef ref;
+  std::string fence;       // "v2", "v1", "none"
+  uint32_t slot = 0;
+  std::string cgroup_v2, cgroup_v1;
+  std::optional<uint32_t> uid;
+  kernel::ProcessId process;  // pid 0: not launched yet
+  std::string xml;            // the definition that this run was started from
+  bool started = false;       // op=start was recorded as a success
+};
+
+std::string run_dir(const Paths& paths, const std::string& uuid);      // runtime/runs/UUID
+std::string monitor_path(const Paths& paths, const std::string& uuid);
+std::string guest_log_path(const Paths& paths, const std::string& uuid);
+
+Result<> save_run(const Paths& paths, const RunState& state);
+// Corrupt names the file and what is wrong in it.
+Result<RunState> load_run(const std::string& path);
+// All runs that have a state file; a file that cannot be read is an error of its own in the list.
+Result<std::vector<Result<RunState>>> load_runs(const Paths& paths);
+// Removes the run's folder and what is in it.
+Result<> forget_run(const Paths& paths, const std::string& uuid);
+
+}  // namespace tenure::guest

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one writer of the trail: audit first (sent and confirmed), then the ledger (durable). It knows
+// nothing of guests; it keeps the order, the policy for lost audit, and the gaps.
+//
+// One thread: the event loop's. Blocking calls go to the pool.
+#pragma once
+
+#include <asio/awaitable.hpp>
+#include <asio/thread_pool.hpp>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "kernel/audit.h"
+#include "ledger/ledger.h"
+#include "trail/entry.h"
+#include "trail/record.h"
+
+namespace tenure::registrar {
+
+// What happens to a gain whose record the audit system did not confirm (DESIGN law 3).
+enum class OnAuditLoss { Refuse, Continue, PauseGuests, StopGuests };
+std::string_view to_string(OnAuditLoss policy);
+Result<OnAuditLoss> parse_on_audit_loss(std::string_view text);
+
+struct JournalOptions {
+  OnAuditLoss on_audit_loss = OnAuditLoss::Refuse;
+  // Audit off by configuration: the ledger alone is the trail, and nothing counts as lost.
+  bool ledger_only = false;
+  int audit_timeout_ms = 2000;
+};
+
+// Records that audit did not confirm, since when.
+struct AuditGap {
+  int64_t from_ms = 0;
+  uint64_t count = 0;
+  std::string cause;
+};
+
+class Journal {
+ public:
+  Journal(ledger::Ledger& ledger, kernel::Audit& audit, asio::thread_pool& pool, const Clock& clock,
+          JournalOptions options);
+
+  // Makes intents durable in one write and returns the ledger index of the first; the others follow. Nothing
+  // has been done to the world yet when it fails.
+  asio::awaitable<Result<uint64_t>> intend(std::vector<trail::Record> records);
+
+  // Sends results to the kernel's audit and waits for their confirmation; the ledger entries wait for commit(). Lost
+  // when a record was not confirmed and the policy is to refuse; its entry is kept all the same, with its state.
+  asio::awaitable<Result<>> emit(std::vector<trail::Record> records);
+
+  // Ledger-only entries that end intents which came to nothing.
+  Result<> withdraw(const std::vector<trail::Record>& intents);
+
+  // Appends every waiting entry in one durable write and publishes a checkpoint. On failure the entries stay waiting
+  // and go with the next commit, so that taking away never waits for the log.
+  asio::awaitable<Result<>> commit();
+
+  // emit() + commit(), for single records.
+  asio::awaitable<Result<>> write(std::vector<trail::Record> records);
+
+  const JournalOptions& options() const { return options_; }
+  const std::optional<AuditGap>& gap() const { return gap_; }
+  size_t waiting() const { return waiting_.size(); }
+  ledger::Ledger& ledger() { return ledger_; }
+  kernel::Audit& audit() { return audit_; }
+
+ private:
+  asio::awaitable<std::vector<kernel::AuditReceipt>> send(std::vector<kernel::AuditMessage> messages);
+  void keep(const kernel::AuditMessage& message, const kernel::AuditReceipt& receipt);
+  asio::awaitable<void> close_gap();
+  int64_t now_ms() const { return clock_.realtime_ns() / 1'000'000; }
+
+  ledger::Ledger& ledger_;
+  kernel::Audit& audit_;
+  asio::thread_pool& pool_;
+  const Clock& clock_;
+  JournalOptions options_;
+  std::deque<std::string> waiting_;
+  std::optional<AuditGap> gap_;
+};
+
+}  // namespace tenure::registrar
