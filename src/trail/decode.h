@@ -46,12 +46,18 @@ enum class LineFault : uint8_t {
   NoId,         // journald's or syslog's short form: type, but no time and serial of the event
   Interpreted,  // ausearch -i: names in place of numbers, not to be trusted
   Header,       // type=, but what follows is not msg=audit(SECONDS.MMM:SERIAL):
+  TooLong,      // longer than kMaxLine
 };
+
+// auditd's lines have at most 8970 bytes and its enrichment; a ledger entry has 65535.
+inline constexpr size_t kMaxLine = 128 * 1024;
+
 std::string_view to_string(LineFault fault);
 
 struct LineError {
   LineFault fault;
   size_t offset;  // byte of the line at which it went wrong
+  size_t resume;  // Header: a whole record begins at this byte (a lost newline), 0 if none does
 };
 
 // "byte 17: not an audit record: …". Blank is no error, but has a text as well.
