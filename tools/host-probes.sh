@@ -3,9 +3,6 @@
 # no and, if no, why_X to the reason in words. Nothing that a probe makes outlives it.
 # shellcheck shell=bash disable=SC2034
 
-# The last line of what a failed command said, without its program name.
-last_words() { sed -n '$s/^[^:]*: //p' <<< "$1"; }
-
 # True if bit $1 is in the effective capabilities.
 has_capability() {
   local mask
@@ -33,13 +30,15 @@ probe_audit() {
   has_audit=no audit_enabled=0 audit_pid=0
   if [ "$(id -u)" != 0 ]; then why_audit="writing audit records needs root"; return; fi
   if ! command -v auditctl > /dev/null; then why_audit="no auditctl here (package auditd)"; return; fi
-  if ! said=$(auditctl -s 2>&1); then
-    why_audit="auditctl: $(last_words "$said")"
+  said=$(auditctl -s 2>&1)
+  if ! grep -q '^enabled ' <<< "$said"; then
+    said=${said##*: } said=${said##*(} said=${said%)}
+    why_audit="the kernel does not tell us its audit state (${said:-no CAP_AUDIT_CONTROL})"
     return
   fi
   audit_enabled=$(sed -n 's/^enabled //p' <<< "$said")
   audit_pid=$(sed -n 's/^pid //p' <<< "$said")
-  if ! has_capability 37; then why_audit="no CAP_AUDIT_READ, by which records are confirmed"; return; fi
+  if ! has_capability 29 || ! has_capability 37; then why_audit="no CAP_AUDIT_WRITE or no CAP_AUDIT_READ"; return; fi
   has_audit=yes
 }
 
@@ -47,7 +46,7 @@ probe_audit() {
 can_make_cgroup() {
   local mount=$1 folder=$1/tenure-probe-$$
   [ -n "$mount" ] || { echo "not mounted"; return 1; }
-  if ! said=$(mkdir "$folder" 2>&1); then last_words "$said"; return 1; fi
+  if ! said=$(mkdir "$folder" 2>&1); then echo "mkdir below $mount: ${said##*: }"; return 1; fi
   rmdir "$folder"
 }
 
@@ -74,13 +73,21 @@ probe_bridge() {
   has_bridge=yes
 }
 
+# $1: a folder for the file behind the device.
 probe_loop() {
-  local said
+  local device file=$1/probe.img
   has_loop=no
-  if ! said=$(losetup --find 2>&1); then why_loop="losetup: ${said##*: }"; return; fi
+  truncate -s 1M "$file"
   # A container may see the name of a device that it may not open.
-  if ! ( : < "$said" ) 2> /dev/null; then why_loop="$said cannot be opened"; return; fi
-  has_loop=yes
+  if ! device=$(losetup --find --show "$file" 2>&1); then
+    why_loop="losetup: ${device##*: }"
+  elif ! ( : < "$device" ) 2> /dev/null; then
+    why_loop="$device cannot be opened"
+  else
+    has_loop=yes
+  fi
+  [ ! -b "$device" ] || losetup --detach "$device" 2> /dev/null
+  rm -f "$file"
 }
 
 # A mount namespace with device nodes of its own for each guest. $1: a folder to try mknod in.
