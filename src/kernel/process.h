@@ -28,8 +28,9 @@ Result<UniqueFd> open_process(const ProcessId& id);
 // Boot id of this boot (/proc/sys/kernel/random/boot_id).
 Result<std::string> boot_id();
 
-// The peer of a connected AF_UNIX socket: SO_PEERCRED for pid and uid, SO_PEERPIDFD where the kernel
-// has it, then /proc/PID/{loginuid,sessionid,exe,stat}, with a check that the process is still the same.
+// The peer of a connected AF_UNIX socket: SO_PEERCRED for pid and uid, SO_PEERPIDFD where the
+// kernel has it, then /proc/PID/{loginuid,sessionid,exe,stat}, with a check that the process is
+// still the same.
 Result<Requester> peer_requester(int socket_fd);
 // The same for a pid that is known to be alive (tests, recovery: the daemon itself).
 Result<Requester> requester_of(pid_t pid);
