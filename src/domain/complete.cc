@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order in which a definition is completed, and the small defaults. The order matters: controllers
+// must be known before addresses, addresses before aliases.
+#include "domain/complete.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <set>
+
+namespace tenure::domain {
+namespace {
+
+// The first serial console is the first serial port, seen from the guest's side. libvirt lists it twice.
+Result<> merge_console(Domain& d) {
+  const auto is_console = [](const Chardev& c) { return c.role == ChardevRole::Console; };
+  const auto is_serial = [](const Chardev& c) { return c.role == ChardevRole::Serial; };
+  const auto first = std::ranges::find_if(d.chardevs, is_console);
+  if (first == d.chardevs.end() || first->target_type == "virtio") return {};
+  const auto port = std::ranges::find_if(d.chardevs, is_serial);
+  if (port == d.chardevs.end()) {
+    first->role = ChardevRole::Serial;
+    first->target_type.clear();
+    return {};
+  }
+  const bool same = first->kind == port->kind && first->path == port->path &&
+                    first->listen == port->listen;
+  if (!same) {
+    return fail(error_at(d, first->info.place,
+                         "<console>: the first one is the first <serial>, but they differ"));
+  }
+  d.chardevs.erase(first);
+  return {};
+}
+
+Result<> check_consoles(Domain& d) {
+  uint32_t serial = 0;
+  for (Chardev& c : d.chardevs) {
+    if (c.role == ChardevRole::Console && c.target_type != "virtio") {
+      return fail(error_at(d, c.info.place, "<console>: only the first one can be a serial port"));
+    }
+    if (c.role != ChardevRole::Serial) continue;
+    if (c.target_type.empty()) c.target_type = c.target_model == "isa-debugcon" ? "isa-debug"
+                                               : c.target_model.empty() ? "isa-serial" : c.target_model;
+    const std::string model = c.target_type == "isa-debug" ? "isa-debugcon" : c.target_type;
+    if (!c.target_model.empty() && c.target_model != model) {
+      return fail(error_at(d, c.info.place, "<serial>: the target's type and model do not fit"));
+    }
+    c.target_model = model;
+    if (!c.port) c.port = serial;
+    ++serial;
+  }
+  return {};
+}
+
+// FNV-1a: only so that a guest keeps its address from run to run; nothing secret.
+uint64_t mix(uint64_t hash, uint64_t byte) { return (hash ^ byte) * 0x100000001B3ULL; }
+
+// In 52:54:00, which QEMU and libvirt use for guests.
+std::string make_mac(const Domain& d, uint32_t salt) {
+  uint64_t hash = 0xCBF29CE484222325ULL;
+  for (uint8_t byte : d.uuid.bytes) hash = mix(hash, byte);
+  for (char c : d.name) hash = mix(hash, static_cast<unsigned char>(c));
+  for (unsigned shift = 0; shift < 32; shift += 8) hash = mix(hash, (salt >> shift) & 0xFFU);
+  std::array<char, 18> text{};
+  static_cast<void>(std::snprintf(text.data(), text.size(), "52:54:00:%02x:%02x:%02x",
+                                  static_cast<unsigned>((hash >> 40U) & 0xFFU),
+                                  static_cast<unsigned>((hash >> 24U) & 0xFFU),
+                                  static_cast<unsigned>((hash >> 8U) & 0xFFU)));
+  return text.data();
+}
+
+Result<> fill_interfaces(Domain& d) {
+  std::set<std::string> macs, targets;
+  for (Interface& nic : d.interfaces) {
+    if (nic.model.empty()) nic.model = "rtl8139";  // what libvirt takes on x86
+    if (!nic.mac.empty() && !macs.insert(nic.mac).second) {
+      return fail(error_at(d, nic.info.place, "<interface>: a second one with MAC " + nic.mac));
+    }
+    if (!nic.target.empty() && !targets.insert(nic.target).second) {
+      return fail(error_at(d, nic.info.place, "<interface>: a second one called " + nic.target));
+    }
+  }
+  uint32_t salt = 0;
+  for (Interface& nic : d.interfaces) {
+    while (nic.mac.empty()) {
+      const std::string mac = make_mac(d, salt++);
+      if (macs.insert(mac).second) nic.mac = mac;
+    }
+  }
+  return {};
+}
+
+Result<> fill_videos(Domain& d) {
+  const auto none = [](const Video& v) { return v.model == "none"; };
+  if (std::ranges::any_of(d.videos, none) && d.videos.size() > 1) {
+    return fail(error_at(d, d.videos.front().info.place, "<video>: 'none' beside another one"));
+  }
+  // A screen needs something to show; libvirt takes cirrus on x86.
+  if (d.videos.empty() && !d.graphics.empty()) d.videos.push_back(Video{.model = "cirrus"});
+  const auto primary = [](const Video& v) { return v.primary; };
+  if (std::ranges::count_if(d.videos, primary) > 1) {
+    return fail(error_at(d, d.videos.front().info.place, "<video>: more than one is primary"));
+  }
+  const auto first = std::ranges::find_if(d.videos, primary);
+  if (first != d.videos.end()) std::rotate(d.videos.begin(), first, first + 1);
+  if (!d.videos.empty()) d.videos.front().primary = d.videos.front().model != "none";
+  for (size_t i = 1; i < d.videos.size(); ++i) {
+    const std::string& model = d.videos[i].model;
+    if (model != "qxl" && model != "virtio" && model != "bochs") {
+      return fail(error_at(d, d.videos[i].info.place,
+                           "<video>: model " + model + " can only be the primary one"));
+    }
+  }
+  return {};
+}
+
+Result<> check_audio(const Domain& d) {
+  std::set<uint32_t> ids;
+  for (const Audio& a : d.audios) {
+    if (!ids.insert(a.id).second) return fail(error_at(d, a.place, "<audio>: this id is taken"));
+  }
+  for (const Sound& s : d.sounds) {
+    if (s.audio && !ids.contains(*s.audio)) {
+      return fail(error_at(d, s.info.place, "<sound>: no <audio> has this id"));
+    }
+  }
+  for (const Graphics& g : d.graphics) {
+    if (g.audio && !ids.contains(*g.audio)) {
+      return fail(error_at(d, g.place, "<graphics>: no <audio> has this id"));
+    }
+  }
+  return {};
+}
+
+Result<> check_iothreads(const Domain& d) {
+  const auto missing = [&](std::optional<uint32_t> id) { return id && *id > d.iothreads; };
+  for (const Disk& disk : d.disks) {
+    if (missing(disk.iothread)) {
+      return fail(error_at(d, disk.info.place, "<disk>: no such iothread"));
+    }
+  }
+  for (const Controller& c : d.controllers) {
+    if (missing(c.iothread)) {
+      return fail(error_at(d, c.info.place, "<controller>: no such iothread"));
+    }
+  }
+  return {};
+}
+
+Result<> check_single(const Domain& d) {
+  if (d.graphics.size() > 1) {
+    return fail(error_at(d, d.graphics[1].place, "<graphics>: only one", Errc::Unsupported));
+  }
+  if (d.watchdogs.size() > 1) {
+    return fail(error_at(d, d.watchdogs[1].info.place, "<watchdog>: only one", Errc::Unsupported));
+  }
+  if (d.panics.size() > 1) {
+    return fail(error_at(d, d.panics[1].info.place, "<panic>: only one", Errc::Unsupported));
+  }
+  if (d.iommu && !is_q35(d)) {
+    return fail(error_at(d, d.iommu->info.place, "<iommu>: intel needs machine q35"));
+  }
+  for (const Watchdog& w : d.watchdogs) {
+    if (w.model == "itco" && !is_q35(d)) {
+      return fail(error_at(d, w.info.place, "<watchdog>: itco needs machine q35"));
+    }
+  }
+  return {};
+}
+
+// Boot orders are per device or per kind of device, never both (QEMU could not honour both).
+Result<> check_boot(const Domain& d) {
+  std::set<uint32_t> orders;
+  const auto check = [&](const DeviceInfo& info) -> Result<> {
+    if (!info.boot_order) return {};
+    if (!d.os.boot_devices.empty()) {
+      return fail(error_at(d, info.place, "<boot order=>: beside <os><boot dev=>"));
+    }
+    if (!orders.insert(*info.boot_order).second) {
+      return fail(error_at(d, info.place, "<boot order=>: this number is taken"));
+    }
+    return {};
+  };
+  for (const Disk& disk : d.disks) TRY_OK(check(disk.info));
+  for (const Interface& nic : d.interfaces) TRY_OK(check(nic.info));
+  const auto refuse = [&](const DeviceInfo& info) -> Result<> {
+    if (!info.boot_order) return {};
+    return fail(error_at(d, info.place, "<boot>: not implemented here", Errc::Unsupported));
+  };
+  for (const auto& x : d.controllers) TRY_OK(refuse(x.info));
+  for (const auto& x : d.chardevs) TRY_OK(refuse(x.info));
+  for (const auto& x : d.inputs) TRY_OK(refuse(x.info));
+  for (const auto& x : d.sounds) TRY_OK(refuse(x.info));
+  for (const auto& x : d.videos) TRY_OK(refuse(x.info));
+  for (const auto& x : d.rngs) TRY_OK(refuse(x.info));
+  for (const auto& x : d.watchdogs) TRY_OK(refuse(x.info));
+  for (const auto& x : d.panics) TRY_OK(refuse(x.info));
+  if (d.memballoon) TRY_OK(refuse(d.memballoon->info));
+  if (d.iommu) TRY_OK(refuse(d.iommu->info));
+  return {};
+}
+
+}  // namespace
+
+Error error_at(const Domain& domain, Place place, std::string_view message, Errc code) {
+  const Place at = place.line == 0 ? domain.place : place;
+  return Error(code, domain.source_name + ":" + std::to_string(at.line) + ":" +
+                         std::to_string(at.column) + ": " + std::string(message));
+}
+
+Result<> complete(Domain& domain) {
+  if (domain.emulator.empty()) domain.emulator = "/usr/bin/qemu-system-x86_64";
+  TRY_OK(merge_console(domain));
+  TRY_OK(check_consoles(domain));
+  if (!domain.memballoon) domain.memballoon = Memballoon{.model = "virtio"};
+  for (Panic& panic : domain.panics) {
+    if (panic.model.empty()) panic.model = "isa";
+  }
+  TRY_OK(fill_interfaces(domain));
+  TRY_OK(fill_videos(domain));
+  TRY_OK(check_single(domain));
+  TRY_OK(check_audio(domain));
+  TRY_OK(check_iothreads(domain));
+  TRY_OK(check_boot(domain));
+  TRY_OK(assign_drives(domain));
+  TRY_OK(add_controllers(domain));
+  TRY_OK(check_drives(domain));
+  TRY_OK(assign_ports(domain));
+  TRY_OK(assign_pci(domain));
+  return assign_aliases(domain);
+}
+
+}  // namespace tenure::domain

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// <serial>, <parallel>, <console> and <channel>: one shape, four roles.
+#include <algorithm>
+#include <array>
+
+#include "base/text.h"
+#include "domain/parse.h"
+
+namespace tenure::domain {
+namespace {
+
+struct KindName {
+  std::string_view name;
+  ChardevKind kind;
+};
+constexpr std::array<KindName, 5> kKinds = {{{"pty", ChardevKind::Pty},
+                                             {"unix", ChardevKind::Unix},
+                                             {"file", ChardevKind::File},
+                                             {"null", ChardevKind::Null},
+                                             {"dev", ChardevKind::Dev}}};
+constexpr size_t kMaxSocketPath = 107;  // sockaddr_un.sun_path with its NUL is 108 bytes, man 7 unix
+
+ChardevKind parse_kind(const Element& e) {
+  const std::string type = e.required("type");
+  const auto found = std::ranges::find(kKinds, type, &KindName::name);
+  if (found != kKinds.end()) return found->kind;
+  e.unsupported("type '" + printable(type.substr(0, 64)) + "' is not implemented");
+  return ChardevKind::Null;
+}
+
+void parse_source(const Element& e, Chardev& dev) {
+  auto source = e.child("source");
+  if (source && dev.kind != ChardevKind::Null) {
+    // The path of a pty is where it was in an earlier run; each run gets a new one.
+    const std::string path = source->path("path");
+    if (dev.kind != ChardevKind::Pty) dev.path = path;
+  }
+  if (source && dev.kind == ChardevKind::Unix) {
+    dev.listen = source->choice("mode", {"bind", "connect"}) == "bind";
+    if (dev.path.size() > kMaxSocketPath) source->invalid("a socket's path has 107 bytes at most");
+  }
+  if (source && dev.kind == ChardevKind::File) dev.append = source->flag("append").value_or(false);
+  const bool needs_path = dev.kind == ChardevKind::File || dev.kind == ChardevKind::Dev ||
+                          (dev.kind == ChardevKind::Unix && dev.role != ChardevRole::Channel);
+  if (needs_path && dev.path.empty()) e.invalid("<source path=> is missing");
+  if (dev.kind == ChardevKind::Unix && dev.path.empty()) dev.listen = true;
+}
+
+void parse_serial_target(const Element& e, Chardev& dev) {
+  dev.target_type = e.choice("type", {"isa-serial", "pci-serial", "usb-serial", "isa-debug"});
+  if (auto model = e.child("model")) {
+    dev.target_model =
+        model->choice("name", {"isa-serial", "pci-serial", "usb-serial", "isa-debugcon"});
+  }
+  dev.port = e.number<uint32_t>("port", 0, 63);
+}
+
+void parse_target(const Element& e, Chardev& dev) {
+  if (dev.role == ChardevRole::Serial) parse_serial_target(e, dev);
+  if (dev.role == ChardevRole::Parallel) dev.port = e.number<uint32_t>("port", 0, 2);
+  if (dev.role == ChardevRole::Console) {
+    dev.target_type = e.choice("type", {"serial", "virtio"});
+    dev.port = e.number<uint32_t>("port", 0, 63);
+  }
+  if (dev.role == ChardevRole::Channel) {
+    dev.target_type = e.choice("type", {"virtio"});
+    dev.name = e.string("name");
+    e.choice("state", {"connected", "disconnected"});  // of a dump of a running guest
+    const auto plain = [](char c) { return c > 0x20 && c < 0x7F && c != '/' && c != ','; };
+    if (dev.name.size() > 64 || !std::ranges::all_of(dev.name, plain)) {
+      e.invalid("a channel's name is printable ASCII, 64 characters at most");
+    }
+  }
+}
+
+}  // namespace
+
+Chardev parse_chardev(const Element& e, ChardevRole role) {
+  Chardev dev{.info = parse_info(e), .role = role, .kind = parse_kind(e)};
+  // virsh repeats a pty's path here for old programs.
+  if (role == ChardevRole::Console) static_cast<void>(e.path("tty"));
+  parse_source(e, dev);
+  if (auto target = e.child("target")) parse_target(*target, dev);
+  if (role == ChardevRole::Channel && dev.target_type.empty()) e.invalid("<target type=> is missing");
+  return dev;
+}
+
+}  // namespace tenure::domain
