@@ -25,11 +25,11 @@ struct TapRequest {
   std::string mac;     // of the guest; the host side gets fe: as first byte, as libvirt does
   std::string bridge;  // "" for none
   uint32_t queues = 1;
-  uint32_t mtu = 0;    // 0: the bridge's, or the kernel's default
+  uint32_t mtu = 0;  // 0: the bridge's, or the kernel's default
   bool vnet_hdr = true;
 };
-// TUNSETIFF on /dev/net/tun once a queue, sets MAC and MTU, joins the bridge, sets it up. On failure nothing
-// is left behind. The interface dies with its last fd (not persistent).
+// TUNSETIFF on /dev/net/tun once a queue, sets MAC and MTU, joins the bridge, sets it up. On
+// failure nothing is left behind. The interface dies with its last fd (not persistent).
 Result<std::vector<NetFd>> open_tap(const TapRequest& request);
 
 struct MacvtapRequest {
@@ -39,8 +39,9 @@ struct MacvtapRequest {
   std::string mac;
   uint32_t queues = 1;
 };
-// Makes the link (RTM_NEWLINK), opens its /dev/tapN (made in a private place if udev is not there; number from
-// /sys/class/net/X/tapN/dev), sets it up. The link does not die with its fd: delete_link() at release.
+// Makes the link (RTM_NEWLINK), opens its /dev/tapN (made in a private place if udev is not there;
+// number from /sys/class/net/X/tapN/dev), sets it up. The link does not die with its fd:
+// delete_link() at release.
 Result<std::vector<NetFd>> open_macvtap(const MacvtapRequest& request);
 
 Result<NetFd> open_vhost_net();
@@ -49,7 +50,7 @@ Result<NetFd> open_vhost_net();
 Result<> delete_link(const std::string& ifname);
 // True if the interface exists.
 Result<bool> link_exists(const std::string& ifname);
-// The bridge it is a port of ("" if none), from sysfs.
+// The bridge it is a port of ("" if none), of the calling thread's network namespace.
 Result<std::string> link_master(const std::string& ifname);
 
 }  // namespace tenure::kernel
