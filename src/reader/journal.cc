@@ -66,7 +66,8 @@ std::string_view without_type(std::string_view message) {
 // A name with a blank would end node= too early and forge what follows.
 std::string node_name(const JournalEntry& entry) {
   for (const std::string* name : {&entry.hostname, &entry.machine}) {
-    if (!name->empty() && name->find_first_of(" \n\t") == std::string::npos) return *name;
+    if (!name->empty() && name->find_first_of(" \n\t") == std::string::npos)
+      return *name;
   }
   return "?";
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reader/scan.h"
 
+#include <array>
+#include <bit>
 #include <cstring>
+#include <iterator>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -38,10 +41,9 @@ struct Interest {
   Filter filter;
 };
 
-// By first letter, so that most lines are dismissed by one look at a table.
 constexpr Interest kInterests[] = {
     {"VIRT_", always},       {"UNKNOWN[25", always},
-    {"25", always},  // the kernel's own form: audit: type=2500 audit(…)
+    {"250", always},  // the kernel's own form: audit: type=2500 audit(…)
     {"SYSTEM_BOOT", always}, {"SYSTEM_SHUTDOWN", always},
     {"DAEMON_", always},     {"CONFIG_CHANGE", always},
     {"ANOM_", always},       {"AVC ", names_guest_process},
@@ -49,21 +51,34 @@ constexpr Interest kInterests[] = {
     {"USER_LOGIN ", always},
 };
 
-constexpr bool starts_interest(char c) {
-  for (const Interest& interest : kInterests) {
-    if (interest.type[0] == c)
-      return true;
-  }
-  return false;
+// The first three letters of each, as one number: most lines are dismissed by comparing only that.
+constexpr uint32_t three(const char* text) {
+  const auto byte = [text](int i) {
+    return static_cast<uint32_t>(static_cast<unsigned char>(text[i]));
+  };
+  return byte(0) | byte(1) << 8 | byte(2) << 16;
 }
-
-struct FirstLetters {
-  bool is[256] = {};
-  constexpr FirstLetters() {
-    for (int c = 0; c < 256; ++c) is[c] = starts_interest(static_cast<char>(c));
+constexpr size_t kMarks = 12;  // unused places repeat the first
+constexpr auto kFirstThree = [] {
+  std::array<uint32_t, kMarks> marks{};
+  for (size_t i = 0; i < kMarks; ++i) {
+    marks[i] = three(kInterests[i < std::size(kInterests) ? i : 0].type.data());
   }
-};
-constexpr FirstLetters kFirst;
+  return marks;
+}();
+static_assert(std::size(kInterests) <= kMarks);
+
+// `text` has at least four bytes.
+bool may_interest(const char* text) {
+  uint32_t word = 0;
+  std::memcpy(&word, text, sizeof word);
+  if constexpr (std::endian::native == std::endian::big)
+    word = __builtin_bswap32(word);
+  word &= 0xFFFFFF;
+  bool any = false;
+  for (const uint32_t mark : kFirstThree) any |= word == mark;
+  return any;
+}
 
 class BlockScan {
  public:
@@ -71,14 +86,21 @@ class BlockScan {
 
   // `at` is where "pe=" or "VIR" begins. Returns where to go on: past the line if it was taken.
   size_t candidate(size_t at) {
+    const size_t type = block_[at] == 'V' ? at : at + 3;
+    if (type + 4 > block_.size() || !may_interest(block_.data() + type))
+      return at + 1;
+    return interesting(at, type);
+  }
+
+  size_t size() const { return block_.size(); }
+  const char* data() const { return block_.data(); }
+
+ private:
+  __attribute__((noinline)) size_t interesting(size_t at, size_t type) {
     if (at < next_)
       return next_;
-    const bool bare = block_[at] == 'V';
-    const size_t type = bare ? at : at + 3;
-    if (type >= block_.size() || !kFirst.is[static_cast<unsigned char>(block_[type])])
-      return at + 1;
     const std::string_view rest = block_.substr(type);
-    if (bare)
+    if (at == type)
       return rest.starts_with("VIRT_") ? take(at, always) : at + 1;
     if (at < 2 || block_[at - 1] != 'y' || block_[at - 2] != 't')
       return at + 1;
@@ -89,10 +111,6 @@ class BlockScan {
     return at + 1;
   }
 
-  size_t size() const { return block_.size(); }
-  const char* data() const { return block_.data(); }
-
- private:
   size_t take(size_t at, Filter filter) {
     const size_t begin = line_begin(at);
     const size_t end = line_end(at);
@@ -198,7 +216,8 @@ __attribute__((target("avx2"))) void scan_avx2(BlockScan& scan) {
     size_t next = at + kStep;
     for (uint32_t mask = candidates(p + at); mask != 0; mask &= mask - 1) {
       const size_t go_on = scan.candidate(at + static_cast<size_t>(__builtin_ctz(mask)));
-      if (go_on <= at + kStep) continue;
+      if (go_on <= at + kStep)
+        continue;
       next = go_on;
       break;
     }
