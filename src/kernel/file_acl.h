@@ -12,16 +12,19 @@
 namespace tenure::kernel {
 
 // Adds or changes the entry `uid:access` (read, write only) through an O_PATH or ordinary fd
-// (/proc/self/fd/N); the mask is widened as acl_calc_mask(3) does. Unchanged if it stands so already or
-// if the mode bits give the uid that access as owner. Read back after the write. Unsupported where the
-// file system has no ACLs.
+// (/proc/self/fd/N); an execute bit that the entry has stays. The mask is widened by `access`;
+// where it withholds from somebody else what it must now let through, that is Denied: nobody but
+// `uid` gains anything. Unchanged if the entry stands so already (mask considered) or if the mode
+// bits give the uid that access as owner; Denied if it is the owner and they do not, as no entry
+// counts for the owner. Read back after the write. Unsupported where the file system has no ACLs.
+// Not safe against others who change the ACL of the same file in the same moment: there is no lock
+// for that.
 Result<Outcome> set_file_acl(int fd, uint32_t uid, Access access);
-// The entry `uid:--x` on a folder, so that QEMU may pass through it to its images and to nothing else there. Same
-// results as set_file_acl; an entry that already has x is Unchanged.
-Result<Outcome> set_search_acl(int fd, uint32_t uid);
-// Removes the entry of `uid`; when no extended entry is left the file is as it was before the first.
+// Removes the entry of `uid` and takes from the mask what nobody else has; when no extended entry
+// is left the file is as it was before the first (mode bits, and no xattr). Nobody else gains
+// anything. Unchanged if there is no such entry.
 Result<Outcome> remove_file_acl(int fd, uint32_t uid);
-// The entry of `uid` now; nullopt if there is none.
+// What the entry of `uid` gives now, mask considered (read, write); nullopt if there is none.
 Result<std::optional<Access>> file_acl_of(int fd, uint32_t uid);
 
 }  // namespace tenure::kernel
