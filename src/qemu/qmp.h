@@ -3,14 +3,17 @@
 // ends the connection with a clear error, never the daemon. One thread: the executor's.
 #pragma once
 
-#include <asio/any_io_executor.hpp>
-#include <asio/awaitable.hpp>
+// The standard library first: Asio 1.22 chooses how it allocates frames by a macro that libstdc++'s headers define,
+// and two translation units that choose differently free what the other one allocated.
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
