@@ -35,8 +35,15 @@ struct Context {
   Paths paths;
   Settings settings;
   kernel::CgroupMounts mounts;
-  kernel::FenceControl* fences = nullptr;  // null where no fence can be had
-  std::string no_fence_reason;             // why, then
+  kernel::FenceControl* fence_v1 = nullptr;  // null where it cannot be had
+  kernel::FenceControl* fence_v2 = nullptr;
+  std::string no_fence_reason;               // why, if there is none
+
+  kernel::FenceControl* fence(std::optional<kernel::CgroupVersion> version) const {
+    if (!version) return nullptr;
+    return *version == kernel::CgroupVersion::V2 ? fence_v2 : fence_v1;
+  }
+  std::string boot_id;          // of this boot
   // Logs one line for the administrator (the daemon's log); the trail is not a log.
   std::function<void(const std::string&)> log;
   // A new operation id, unique over the life of the ledger.

@@ -12,6 +12,8 @@
 #include <asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
 
+#include "guest/wiring.h"
+
 namespace tenure::guest {
 namespace {
 
@@ -140,6 +142,7 @@ asio::awaitable<Result<>> Guest::finish() {
   holds_ = std::move(*left);
   if (!holds_.empty())
     co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended; see `tenure history`", holds_.size()));
+  unlink_sockets(*domain_, options_);
   CO_TRY_OK(forget_run(context_.paths, state_.ref.uuid));
   co_return written;
 }

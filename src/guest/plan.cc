@@ -39,6 +39,7 @@ class Planner {
 
   Plan run() {
     collect_needs();
+    for (const NodeNeed& need : node_needs_) dev_node(need);
     if (options_.fence) fence_claims();
     if (options_.uid) file_acl_claims();
     for (const domain::Interface& nic : domain_.interfaces) open_claims(nic);
@@ -167,6 +168,9 @@ class Planner {
     record.set("rdev", need.rdev ? rdev_hex(*need.rdev) : "?").set("acl", to_string(need.access));
     if (need.rdev) record.set("devtype", device_letter(need.rdev->type));
     claim(std::move(record.set("for", need.holder)));
+  }
+
+  void dev_node(const NodeNeed& need) {
     if (!need.rdev) return;
     uint32_t uid = options_.uid.value_or(0);
     plan_.nodes.push_back({.path = need.path, .rdev = *need.rdev, .uid = uid, .gid = uid, .mode = 0600});
@@ -210,6 +214,7 @@ class Planner {
     Record record(Kind::NetOpen);
     record.set("reason", "open").set("net", nic.mac).set("path", path).set("device", nic.info.alias);
     record.set("rdev", node != nullptr && node->rdev ? rdev_hex(*node->rdev) : "?").set("devtype", "c");
+    if (nic.kind == domain::InterfaceKind::Direct) record.set("ifname", macvtap_name(domain_, nic));
     claim(std::move(record));
   }
 
@@ -262,8 +267,9 @@ class Planner {
     static constexpr std::string_view kTypes[] = {"pty", "unix", "file", "null", "dev"};
     if (chardev.kind == domain::ChardevKind::Null) return;
     Record record(Kind::Chardev);
-    // A pty has no name before QEMU opened it; conclude() completes it.
-    record.set("reason", "start").set("old-chardev", "?").set("new-chardev", chardev.path.empty() ? "?" : chardev.path);
+    // A pty has no name before QEMU opened it; confirm() completes it.
+    std::string path = chardev.kind == domain::ChardevKind::Unix ? socket_path(chardev, options_) : chardev.path;
+    record.set("reason", "start").set("old-chardev", "?").set("new-chardev", path.empty() ? "?" : path);
     record.set("type", kTypes[static_cast<size_t>(chardev.kind)]).set("device", chardev.info.alias);
     const kernel::NodeFacts* node = facts_.node(chardev.path);
     if (node != nullptr && node->rdev)
@@ -324,6 +330,21 @@ class Planner {
 };
 
 }  // namespace
+
+std::string macvtap_name(const domain::Domain& domain, const domain::Interface& nic) {
+  if (!nic.target.empty()) return nic.target;
+  // FNV-1a: the same in every build, unlike std::hash. 15 characters are the limit (IFNAMSIZ).
+  uint32_t hash = 2166136261U;
+  auto mix = [&](uint8_t byte) { hash = (hash ^ byte) * 16777619U; };
+  for (uint8_t byte : domain.uuid.bytes) mix(byte);
+  for (char c : nic.info.alias) mix(static_cast<uint8_t>(c));
+  return fmt::format("tnm{:08x}", hash);
+}
+
+std::string socket_path(const domain::Chardev& chardev, const HostOptions& options) {
+  if (!chardev.path.empty()) return chardev.path;
+  return options.runtime_dir + "/" + (chardev.name.empty() ? chardev.info.alias : chardev.name);
+}
 
 Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options) {
   return Planner(domain, facts, options).run();

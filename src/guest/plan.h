@@ -21,4 +21,9 @@ struct Plan {
 // Two devices that need one node or one image in a run share one claim, with the union of their accesses.
 Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options);
 
+// The name of a macvtap: the definition's, or one made of uuid and alias, so that it is found again after a crash.
+std::string macvtap_name(const domain::Domain& domain, const domain::Interface& nic);
+// Where a unix socket of a chardev lies: the definition's path, or one in the run's own folder.
+std::string socket_path(const domain::Chardev& chardev, const HostOptions& options);
+
 }  // namespace tenure::guest

@@ -8,55 +8,66 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "guest/plan.h"
 #include "kernel/file_acl.h"
 
 namespace tenure::guest {
 namespace {
 
 using kernel::Outcome;
+using registrar::Hold;
 using trail::Kind;
 
 std::string get(const model::Claim& claim, std::string_view key) {
   return std::string(claim.record.get(key).value_or(""));
 }
 
-kernel::AclRule rule_of(const model::Claim& claim, Access access) {
-  kernel::AclRule rule{.type = claim.rdev->type, .major = claim.rdev->major, .minor = {}, .access = access};
+}  // namespace
+
+std::optional<kernel::AclRule> rule_of(const model::Claim& claim) {
+  bool is_rule = claim.record.kind == Kind::CgroupMajor || claim.record.kind == Kind::CgroupPath;
+  if (!is_rule || !claim.rdev) return std::nullopt;
+  kernel::AclRule rule{.type = claim.rdev->type, .major = claim.rdev->major, .minor = {}, .access = claim.access};
   if (!claim.any_minor) rule.minor = claim.rdev->minor;
   return rule;
 }
 
-}  // namespace
+const RunSeams::Acts RunSeams::kActs[] = {
+    {Kind::CgroupGroup, &RunSeams::make_group, &RunSeams::remove_group, &RunSeams::has_group},
+    {Kind::CgroupAll, &RunSeams::close_fence, &RunSeams::leave_closed, &RunSeams::has_fence},
+    {Kind::CgroupMajor, &RunSeams::allow, &RunSeams::deny, &RunSeams::has_rule},
+    {Kind::CgroupPath, &RunSeams::allow, &RunSeams::deny, &RunSeams::has_rule},
+    {Kind::FileAcl, &RunSeams::add_acl, &RunSeams::remove_acl, &RunSeams::has_acl},
+    {Kind::NetOpen, &RunSeams::open_nic, &RunSeams::close_nic, &RunSeams::has_link},
+};
 
-Result<Outcome> RunSeams::apply(model::Claim& claim) {
-  switch (claim.record.kind) {
-    case Kind::CgroupGroup: return make_group(claim);
-    case Kind::CgroupAll: return close_fence();
-    case Kind::CgroupMajor:
-    case Kind::CgroupPath: return set_rule(claim, claim.access);
-    case Kind::FileAcl: return add_acl(claim);
-    case Kind::NetOpen: return open_nic(claim);
-    default: return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
-  }
+const RunSeams::Acts* RunSeams::acts_of(const model::Claim& claim) {
+  auto acts = std::ranges::find(kActs, claim.record.kind, &Acts::kind);
+  return acts == std::end(kActs) ? nullptr : acts;
 }
 
-Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const std::vector<registrar::Hold>& others) {
-  switch (claim.record.kind) {
-    case Kind::CgroupGroup: return remove_group(claim);
-    case Kind::CgroupAll: return Outcome::Unchanged;  // stays closed to the end
-    case Kind::CgroupMajor:
-    case Kind::CgroupPath: return set_rule(claim, Access{});
-    case Kind::FileAcl: return remove_acl(claim);
-    case Kind::NetOpen: return close_nic(claim, others);
-    default: return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
-  }
+Result<Outcome> RunSeams::apply(model::Claim& claim) {
+  const Acts* acts = acts_of(claim);
+  if (acts == nullptr) return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
+  return (this->*acts->apply)(claim);
+}
+
+Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const std::vector<Hold>& others) {
+  const Acts* acts = acts_of(claim);
+  if (acts == nullptr) return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
+  return (this->*acts->withdraw)(claim, others);
+}
+
+bool RunSeams::present(const model::Claim& claim) {
+  const Acts* acts = acts_of(claim);
+  return acts != nullptr && (this->*acts->present)(claim);
 }
 
 std::unique_ptr<kernel::Cgroup>& RunSeams::group_of(const std::string& path) {
   return path == options_.cgroup_v2 ? v2_ : v1_;
 }
 
-Result<Outcome> RunSeams::make_group(const model::Claim& claim) {
+Result<Outcome> RunSeams::make_group(model::Claim& claim) {
   bool v2 = claim.id == options_.cgroup_v2;
   const std::string& mount = v2 ? mounts_.v2 : mounts_.v1_devices;
   std::string below = claim.id.substr(mount.size() + 1);
@@ -69,7 +80,7 @@ Result<Outcome> RunSeams::make_group(const model::Claim& claim) {
   return Outcome::Changed;
 }
 
-Result<Outcome> RunSeams::remove_group(const model::Claim& claim) {
+Result<Outcome> RunSeams::remove_group(const model::Claim& claim, const std::vector<Hold>&) {
   auto& group = group_of(claim.id);
   if (!group) return Outcome::Unchanged;
   if (fence_ && fence_->version() == group->version()) TRY_OK(fence_->dissolve());
@@ -81,22 +92,36 @@ Result<Outcome> RunSeams::remove_group(const model::Claim& claim) {
   return removed ? Outcome::Changed : Outcome::Unchanged;
 }
 
-Result<Outcome> RunSeams::close_fence() {
+Result<Outcome> RunSeams::close_fence(model::Claim&) {
   const auto& group = options_.fence == kernel::CgroupVersion::V2 ? v2_ : v1_;
   if (!group || fences_ == nullptr) return fail(Errc::Internal, "deny all: no cgroup of this guest");
   TRY(fence_, fences_->create(*group));
   return fence_->deny_all();
 }
 
-Result<Outcome> RunSeams::set_rule(const model::Claim& claim, Access access) {
+// The fence denies to the end; its cgroup takes it away.
+Result<Outcome> RunSeams::leave_closed(const model::Claim&, const std::vector<Hold>&) { return Outcome::Unchanged; }
+
+Result<Outcome> RunSeams::allow(model::Claim& claim) {
   if (!fence_) return fail(Errc::Internal, fmt::format("{}: no fence", claim.id));
-  if (!claim.rdev) return fail(Errc::NotFound, fmt::format("{}: no device number", claim.id));
-  auto outcome = fence_->set(rule_of(claim, access));
+  std::optional<kernel::AclRule> rule = rule_of(claim);
+  if (!rule) return fail(Errc::NotFound, fmt::format("{}: no device number", claim.id));
+  auto outcome = fence_->set(*rule);
   if (!outcome) return fail(std::move(outcome).error().context(claim.id));
   return outcome;
 }
 
-Result<Outcome> RunSeams::add_acl(const model::Claim& claim) {
+Result<Outcome> RunSeams::deny(const model::Claim& claim, const std::vector<Hold>&) {
+  std::optional<kernel::AclRule> rule = rule_of(claim);
+  // Without a fence there is nothing to revoke: it went with its cgroup.
+  if (!fence_ || !rule) return Outcome::Unchanged;
+  rule->access = Access{};
+  auto outcome = fence_->set(*rule);
+  if (!outcome) return fail(std::move(outcome).error().context(claim.id));
+  return outcome;
+}
+
+Result<Outcome> RunSeams::add_acl(model::Claim& claim) {
   // A log file of a chardev need not exist yet; QEMU could not make it in a folder of root's.
   int create = claim.holder.starts_with("chardev ") && get(claim, "acl") != "x" ? O_CREAT : 0;
   TRY(UniqueFd fd, create != 0 ? open_file(claim.id, O_WRONLY | create, 0600) : open_file(claim.id, O_PATH));
@@ -108,26 +133,30 @@ Result<Outcome> RunSeams::add_acl(const model::Claim& claim) {
   return outcome;
 }
 
-Result<Outcome> RunSeams::remove_acl(const model::Claim& claim) {
+// The very file of the grant, or after a restart of the daemon what has its name now.
+Result<UniqueFd> RunSeams::acl_file(const model::Claim& claim) {
   auto it = files_.find(claim.id);
-  UniqueFd reopened;
-  if (it == files_.end()) {
-    auto fd = open_file(claim.id, O_PATH);
-    if (!fd) return fd.error().code() == Errc::NotFound ? Result<Outcome>(Outcome::Unchanged)
-                                                        : fail(std::move(fd).error());
-    reopened = std::move(*fd);
-  }
+  if (it == files_.end()) return open_file(claim.id, O_PATH);
+  UniqueFd fd = std::move(it->second);
+  files_.erase(it);
+  return fd;
+}
+
+Result<Outcome> RunSeams::remove_acl(const model::Claim& claim, const std::vector<Hold>&) {
   auto uid = parse_int<uint32_t>(get(claim, "acl-uid"));
   if (!uid) return fail(Errc::Corrupt, fmt::format("{}: acl-uid is missing in the grant", claim.id));
-  auto outcome = kernel::remove_file_acl(it == files_.end() ? reopened.get() : it->second.get(), *uid);
-  if (outcome) files_.erase(claim.id);
+  auto fd = acl_file(claim);
+  if (!fd && fd.error().code() == Errc::NotFound) return Outcome::Unchanged;
+  if (!fd) return fail(std::move(fd).error());
+  auto outcome = kernel::remove_file_acl(fd->get(), *uid);
+  if (!outcome) files_.insert_or_assign(claim.id, std::move(*fd));
   return outcome;
 }
 
 Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
   uint32_t queues = nic.queues.value_or(1);
   if (nic.kind == domain::InterfaceKind::Direct) {
-    kernel::MacvtapRequest request{.ifname = nic.target,
+    kernel::MacvtapRequest request{.ifname = macvtap_name(domain_, nic),
                                    .lower = nic.lower,
                                    .mode = nic.mode == "passthrough" ? "passthru" : nic.mode,
                                    .mac = nic.mac,
@@ -169,10 +198,10 @@ Result<Outcome> RunSeams::open_nic(model::Claim& claim) {
 
 // QEMU is gone, or never came: the kernel takes a tun interface away with its last fd, a macvtap must be deleted. The
 // record of the last fd is written when the interface is really gone.
-Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector<registrar::Hold>& others) {
+Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector<Hold>& others) {
   nics_.erase(claim.holder);
   std::string ifname = get(claim, "ifname");
-  bool shared = std::ranges::any_of(others, [&](const registrar::Hold& hold) {
+  bool shared = std::ranges::any_of(others, [&](const Hold& hold) {
     return hold.claim.record.kind == Kind::NetOpen && hold.claim.holder == claim.holder;
   });
   if (shared || claim.id == "/dev/vhost-net") return Outcome::Changed;
@@ -187,6 +216,30 @@ Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector
   bool foreign = nic != domain_.interfaces.end() && !nic->target_managed;
   if (exists && !foreign) return fail(Errc::Busy, ifname + ": the interface is still there");
   return Outcome::Changed;
+}
+
+bool RunSeams::has_group(const model::Claim& claim) { return group_of(claim.id) != nullptr; }
+
+bool RunSeams::has_fence(const model::Claim&) { return fence_ != nullptr; }
+
+bool RunSeams::has_rule(const model::Claim& claim) {
+  auto rules = fence_ ? fence_->list() : Result<std::vector<kernel::AclRule>>{};
+  auto rule = rule_of(claim);
+  return rules && rule && std::ranges::find(*rules, *rule) != rules->end();
+}
+
+bool RunSeams::has_acl(const model::Claim& claim) {
+  auto fd = open_file(claim.id, O_PATH);
+  auto uid = parse_int<uint32_t>(get(claim, "acl-uid"));
+  if (!fd || !uid) return false;
+  auto entry = kernel::file_acl_of(fd->get(), *uid);
+  return entry && entry->has_value();
+}
+
+// The daemon's fds went with it, so a tun interface did too; a macvtap has its name from the claim.
+bool RunSeams::has_link(const model::Claim& claim) {
+  std::string ifname = get(claim, "ifname");
+  return !ifname.empty() && kernel::link_exists(ifname).value_or(false);
 }
 
 void RunSeams::close_nic_fds() {

@@ -29,6 +29,10 @@ class RunSeams final : public registrar::Seams {
   Result<kernel::Outcome> withdraw(const model::Claim& claim,
                                    const std::vector<registrar::Hold>& others) override;
 
+  // True if the kernel has it now, for an intent whose result is not known. The daemon's own fds are gone with it, so
+  // of network devices only a macvtap can be there.
+  bool present(const model::Claim& claim);
+
   // For a guest that outlived the daemon: opens its cgroups and finds its fence again.
   Result<> adopt(uint32_t slot);
 
@@ -48,15 +52,33 @@ class RunSeams final : public registrar::Seams {
   void close_nic_fds();
 
  private:
-  using Act = Result<kernel::Outcome>;
-  Act make_group(const model::Claim& claim);
-  Act remove_group(const model::Claim& claim);
-  Act close_fence();
-  Act set_rule(const model::Claim& claim, Access access);
-  Act add_acl(const model::Claim& claim);
-  Act remove_acl(const model::Claim& claim);
-  Act open_nic(model::Claim& claim);
-  Act close_nic(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  using Outcome = kernel::Outcome;
+  // What each kind of claim means here: a row a kind.
+  struct Acts {
+    trail::Kind kind;
+    Result<Outcome> (RunSeams::*apply)(model::Claim&);
+    Result<Outcome> (RunSeams::*withdraw)(const model::Claim&, const std::vector<registrar::Hold>&);
+    bool (RunSeams::*present)(const model::Claim&);
+  };
+  static const Acts kActs[];
+  static const Acts* acts_of(const model::Claim& claim);
+
+  Result<Outcome> make_group(model::Claim& claim);
+  Result<Outcome> close_fence(model::Claim& claim);
+  Result<Outcome> allow(model::Claim& claim);
+  Result<Outcome> add_acl(model::Claim& claim);
+  Result<Outcome> open_nic(model::Claim& claim);
+  Result<Outcome> remove_group(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  Result<Outcome> leave_closed(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  Result<Outcome> deny(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  Result<Outcome> remove_acl(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  Result<Outcome> close_nic(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  bool has_group(const model::Claim& claim);
+  bool has_fence(const model::Claim& claim);
+  bool has_rule(const model::Claim& claim);
+  bool has_acl(const model::Claim& claim);
+  bool has_link(const model::Claim& claim);
+  Result<UniqueFd> acl_file(const model::Claim& claim);
   Result<> open_fds(const domain::Interface& nic, NicFds& fds);
   std::unique_ptr<kernel::Cgroup>& group_of(const std::string& path);
 
@@ -69,5 +91,8 @@ class RunSeams final : public registrar::Seams {
   std::map<std::string, UniqueFd> files_;  // O_PATH, by path: the ACL entry is removed from the very same file
   std::map<std::string, NicFds> nics_;     // by alias
 };
+
+// The rule of a class=path or class=major claim; nullopt for others.
+std::optional<kernel::AclRule> rule_of(const model::Claim& claim);
 
 }  // namespace tenure::guest

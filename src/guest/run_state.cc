@@ -25,7 +25,8 @@ json to_json(const RunState& s) {
           {"cgroup_v2", s.cgroup_v2}, {"cgroup_v1", s.cgroup_v1},
           {"uid", s.uid ? json(*s.uid) : json()},
           {"pid", s.process.pid},     {"start_ticks", s.process.start_ticks},
-          {"xml", s.xml},             {"started", s.started}};
+          {"xml", s.xml},             {"started", s.started},
+          {"boot_id", s.boot_id}};
 }
 
 RunState from_json(const json& j) {
@@ -39,6 +40,7 @@ RunState from_json(const json& j) {
   s.process = {j.at("pid"), j.at("start_ticks")};
   s.xml = j.at("xml");
   s.started = j.at("started");
+  s.boot_id = j.at("boot_id");
   return s;
 }
 

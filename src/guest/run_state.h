@@ -23,6 +23,7 @@ struct RunState {
   std::optional<uint32_t> uid;
   kernel::ProcessId process;  // pid 0: not launched yet
   std::string xml;            // the definition that this run was started from
+  std::string boot_id;        // of the boot that it belongs to
   bool started = false;       // op=start was recorded as a success
 };
 

@@ -8,8 +8,8 @@
 namespace tenure::registrar {
 
 void stamp(trail::Record& record, const RunRef& run, const Txn& txn) {
-  record.set("virt", run.virt).set("vm", run.vm).set("uuid", run.uuid).set("run", run.run);
-  record.set("txn", txn.id);
+  record.set("virt", run.virt).set("vm", run.vm).set("uuid", run.uuid).set("txn", txn.id);
+  if (run.run != 0) record.set("run", run.run);
   trail::set_requester(record, txn.who);
 }
 
@@ -72,7 +72,7 @@ std::vector<model::Claim*> Operation::unconfirmed() {
 
 trail::Record Operation::finish(trail::Record control, bool success) const {
   stamp(control, run_, txn_);
-  control.set("grant", control_intent_);
+  if (control_intent_) control.set("grant", *control_intent_);
   control.success = success;
   return control;
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <asio/awaitable.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,7 @@ struct RunRef {
   std::string virt;  // "kvm", "qemu"
   std::string vm;
   std::string uuid;
-  uint64_t run = 0;
+  uint64_t run = 0;  // 0: of no run (define, a refused request)
 };
 
 // One operation, asked for by somebody.
@@ -95,7 +96,7 @@ class Operation {
   Txn txn_;
   Seams& seams_;
   std::vector<Step> steps_;
-  uint64_t control_intent_ = 0;
+  std::optional<uint64_t> control_intent_;
   trail::Record control_{trail::Kind::Control};
 };
 

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The methods of org.tenure (org.tenure.varlink): JSON in, JSON out, nothing else. One thread: the event loop's.
+#pragma once
+
+#include <asio/awaitable.hpp>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "base/identity.h"
+#include "daemon/guests.h"
+#include "guest/context.h"
+
+namespace tenure::daemon {
+
+class Api {
+ public:
+  Api(guest::Context& context, Guests& guests) : context_(context), guests_(guests) {}
+
+  // The reply to one call, complete: {"parameters":{…}} or {"error":"org.tenure.NotFound","parameters":{"message":…}}.
+  // Never throws.
+  asio::awaitable<nlohmann::json> call(nlohmann::json message, Requester who);
+
+ private:
+  using Reply = asio::awaitable<Result<nlohmann::json>>;
+  Reply define(nlohmann::json parameters, Requester who);
+  Reply undefine(nlohmann::json parameters, Requester who);
+  Reply list(nlohmann::json parameters, Requester who);
+  Reply status(nlohmann::json parameters, Requester who);
+  Reply show(nlohmann::json parameters, Requester who);
+  Reply start(nlohmann::json parameters, Requester who);
+  Reply stop(nlohmann::json parameters, Requester who);
+  Reply kill(nlohmann::json parameters, Requester who);
+  Reply console(nlohmann::json parameters, Requester who);
+  Reply info(nlohmann::json parameters, Requester who);
+  Reply describe(nlohmann::json parameters, Requester who);
+  Reply service_info(nlohmann::json parameters, Requester who);
+
+  struct Method {
+    std::string_view name;
+    Reply (Api::*run)(nlohmann::json, Requester);
+  };
+  static const Method kMethods[];
+
+  guest::Context& context_;
+  Guests& guests_;
+};
+
+}  // namespace tenure::daemon

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// All guests of this instance, defined and running, and the operations on them. Every refusal of a request is recorded
+// with its requester. One thread: the event loop's.
+#pragma once
+
+#include <asio/awaitable.hpp>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/identity.h"
+#include "daemon/definitions.h"
+#include "guest/guest.h"
+#include "guest/start.h"
+#include "registrar/replay.h"
+
+namespace tenure::daemon {
+
+struct GuestName {
+  std::string name;
+  std::string uuid;
+};
+
+struct StartOptions {
+  std::optional<bool> require_fence;
+  std::optional<kernel::CgroupVersion> fence;
+};
+
+class Guests {
+ public:
+  Guests(guest::Context& context, Definitions definitions, std::map<std::string, uint64_t> last_run)
+      : context_(context), definitions_(std::move(definitions)), last_run_(std::move(last_run)) {}
+
+  // Takes over guests found by recovery and watches them.
+  void adopt(std::vector<std::shared_ptr<guest::Guest>> adopted);
+
+  asio::awaitable<Result<GuestName>> define(std::string xml, std::string source, Requester who);
+  asio::awaitable<Result<>> undefine(std::string guest, Requester who);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start(std::string guest, StartOptions options, Requester who);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start_xml(std::string xml, std::string source,
+                                                                   StartOptions options, Requester who);
+  asio::awaitable<Result<>> stop(std::string guest, std::chrono::seconds timeout, Requester who);
+  asio::awaitable<Result<>> kill(std::string guest, Requester who);
+
+  // By name, uuid or unique uuid prefix; NotFound, or Invalid if the prefix fits several.
+  Result<GuestName> find(const std::string& guest) const;
+  std::shared_ptr<guest::Guest> running(const std::string& uuid) const;
+  const Definition* definition(const std::string& uuid) const;
+  const Definitions& definitions() const { return definitions_; }
+  const std::map<std::string, std::shared_ptr<guest::Guest>>& all_running() const { return running_; }
+
+ private:
+  // Records that a request was refused, and why, and gives the error back.
+  asio::awaitable<Error> refuse(std::string op, GuestName guest, Requester who, Error why);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> launch(std::unique_ptr<domain::Domain> domain,
+                                                                StartOptions options, Requester who);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> running_or_refuse(std::string op, std::string guest, Requester who);
+  Result<> check_free(const domain::Domain& domain) const;
+  void watch(const std::shared_ptr<guest::Guest>& guest);
+  trail::Record definition_record(trail::Kind kind, const GuestName& guest, const std::string& virt,
+                                  const Requester& who);
+
+  guest::Context& context_;
+  Definitions definitions_;
+  std::map<std::string, uint64_t> last_run_;                        // by uuid
+  std::map<std::string, std::shared_ptr<guest::Guest>> running_;    // by uuid
+  std::map<std::string, std::string> starting_;                     // uuid -> name
+};
+
+}  // namespace tenure::daemon

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/status.h"
+
+#include <nlohmann/json.hpp>
+
+namespace tenure::daemon {
+namespace {
+
+using nlohmann::json;
+
+json open_tenure(const registrar::Hold& hold) {
+  const model::Claim& claim = hold.claim;
+  json tenure = {{"grant", hold.grant}, {"kind", claim.kind}, {"id", claim.id}, {"access", to_string(claim.access)},
+                 {"for", claim.holder}, {"rdev", nullptr},    {"devtype", nullptr}};
+  if (claim.rdev) {
+    std::string rdev = rdev_hex(*claim.rdev);
+    tenure["rdev"] = claim.any_minor ? rdev.substr(0, rdev.find(':')) + ":*" : rdev;
+    tenure["devtype"] = claim.rdev->type == DeviceType::Block ? "b" : "c";
+  }
+  return tenure;
+}
+
+void add_fence(json& status, guest::Guest& guest) {
+  const guest::RunState& state = guest.state();
+  status["fence"] = state.fence;
+  status["cgroup_paths"] = json::array();
+  for (const std::string& path : {state.cgroup_v2, state.cgroup_v1})
+    if (!path.empty()) status["cgroup_paths"].push_back(path);
+  status["acl"] = json::array();
+  status["denials"] = nullptr;
+  kernel::Fence* fence = guest.fence();
+  if (fence == nullptr) return;
+  auto rules = fence->list();
+  if (!rules) {
+    status["acl_error"] = rules.error().what();
+    return;
+  }
+  for (const kernel::AclRule& rule : *rules) status["acl"].push_back(to_string(rule));
+  if (auto denials = fence->denials(); denials && *denials) status["denials"] = **denials;
+}
+
+}  // namespace
+
+json audit_status(const guest::Context& context) {
+  registrar::Journal& journal = context.journal;
+  json audit = {{"policy", registrar::to_string(journal.options().on_audit_loss)},
+                {"ledger_only", journal.options().ledger_only},
+                {"waiting", journal.waiting()},
+                {"gap", nullptr}};
+  if (const auto& gap = journal.gap())
+    audit["gap"] = {{"from_ms", gap->from_ms}, {"count", gap->count}, {"cause", gap->cause}};
+  auto now = journal.audit().status();
+  if (!now) {
+    audit["error"] = now.error().what();
+    return audit;
+  }
+  audit["enabled"] = now->enabled;
+  audit["auditd_pid"] = now->auditd_pid;
+  audit["rate_limit"] = now->rate_limit;
+  audit["backlog"] = now->backlog;
+  audit["backlog_limit"] = now->backlog_limit;
+  audit["lost"] = now->lost;
+  return audit;
+}
+
+json status_of(const guest::Context& context, const Guests& guests, const GuestName& name) {
+  json status = {{"name", name.name}, {"uuid", name.uuid}, {"state", "shut off"}, {"run", nullptr}, {"pid", nullptr},
+                 {"uid", nullptr},    {"defined", guests.definition(name.uuid) != nullptr},
+                 {"fence", nullptr},  {"cgroup_paths", json::array()}, {"acl", json::array()},
+                 {"tenures", json::array()}, {"log", guest::guest_log_path(context.paths, name.uuid)}};
+  status["audit"] = audit_status(context);
+  auto guest = guests.running(name.uuid);
+  if (!guest) return status;
+  const guest::RunState& state = guest->state();
+  status["state"] = guest->status();
+  status["run"] = state.ref.run;
+  status["pid"] = state.process.pid;
+  if (state.uid) status["uid"] = *state.uid;
+  status["accel"] = guest->domain().kvm ? "kvm" : "tcg";
+  add_fence(status, *guest);
+  for (const registrar::Hold& hold : guest->holds()) status["tenures"].push_back(open_tenure(hold));
+  const Definition* definition = guests.definition(name.uuid);
+  status["definition_differs"] = definition != nullptr && definition->xml != state.xml;
+  return status;
+}
+
+}  // namespace tenure::daemon

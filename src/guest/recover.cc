@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/recover.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/pidfd.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/file.h"
+#include "base/unix_socket.h"
+
+namespace tenure::guest {
+namespace {
+
+using namespace std::chrono_literals;
+using registrar::Hold;
+using registrar::OpenRun;
+using trail::Record;
+
+constexpr auto kMonitorTimeout = 5s;
+constexpr int kKillTimeoutMs = 30'000;
+
+// What the kernel has of one run.
+class Recovery {
+ public:
+  Recovery(Context& context, OpenRun run, std::optional<RunState> state)
+      : context_(context), run_(std::move(run)), same_boot_(state && state->boot_id == context.boot_id) {
+    if (state) state_ = std::move(*state);
+    state_.ref = run_.ref;
+    state_.started = run_.started;
+    if (!same_boot_) state_.process = {};
+  }
+
+  asio::awaitable<Result<std::shared_ptr<Guest>>> run() {
+    txn_ = {.id = context_.new_txn(), .who = own_identity()};
+    prepare();
+    if (same_boot_) find_process();
+    if (pidfd_ && run_.started && run_.pending.empty()) {
+      auto adopted = co_await adopt();
+      if (adopted) co_return adopted;
+      context_.log(fmt::format("{}: cannot be adopted, so it is ended: {}", run_.ref.vm, adopted.error().what()));
+    }
+    CO_TRY_OK(co_await close());
+    co_return std::shared_ptr<Guest>();
+  }
+
+ private:
+  static Requester own_identity() {
+    auto self = kernel::requester_of(getpid());
+    return self ? *self : Requester{};
+  }
+
+  // The definition of the run, if its state is still there; without it, the ledger alone says what to release.
+  void prepare() {
+    domain_ = std::make_unique<domain::Domain>();
+    if (auto parsed = domain::parse_complete(state_.xml, "the run's own definition"); parsed) *domain_ = std::move(*parsed);
+    if (state_.fence == "v2") options_.fence = kernel::CgroupVersion::V2;
+    if (state_.fence == "v1") options_.fence = kernel::CgroupVersion::V1;
+    options_.cgroup_v2 = state_.cgroup_v2;
+    options_.cgroup_v1 = state_.cgroup_v1;
+    options_.uid = state_.uid;
+    options_.base_devices = context_.settings.base_devices;
+    options_.runtime_dir = run_dir(context_.paths, run_.ref.uuid) + "/sockets";
+    seams_ = std::make_unique<RunSeams>(*domain_, options_, context_.mounts,
+                                        context_.fence(options_.fence));
+    if (!same_boot_) return;
+    if (auto adopted = seams_->adopt(state_.slot); !adopted) fence_error_ = adopted.error().what();
+  }
+
+  // By the pid that was written down, else by the cgroup (the daemon died between clone3 and writing it down).
+  void find_process() {
+    if (state_.process.pid == 0) {
+      const kernel::Cgroup* group = seams_->cgroup_v2() != nullptr ? seams_->cgroup_v2() : seams_->cgroup_v1();
+      auto members = group != nullptr ? group->processes() : Result<std::vector<pid_t>>{};
+      if (!members || members->empty()) return;
+      auto id = kernel::process_id(members->front());
+      if (id) state_.process = *id;
+    }
+    if (state_.process.pid == 0) return;
+    auto pidfd = kernel::open_process(state_.process);
+    if (pidfd && !has_exited(pidfd->get())) pidfd_ = std::move(*pidfd);
+  }
+
+  // A zombie still has its pid, but holds nothing.
+  static bool has_exited(int pidfd) {
+    pollfd exit{.fd = pidfd, .events = POLLIN, .revents = 0};
+    return poll(&exit, 1, 0) == 1;
+  }
+
+  asio::awaitable<Result<std::shared_ptr<Guest>>> adopt() {
+    if (!fence_error_.empty()) co_return fail(Errc::Lost, fence_error_);
+    if (domain_->name.empty()) co_return fail(Errc::NotFound, "its definition is lost");
+    CO_TRY_OK(check_rules());
+    CO_TRY(UniqueFd socket, connect_unix(monitor_path(context_.paths, run_.ref.uuid)));
+    CO_TRY(auto qmp, co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout));
+    CO_TRY_OK(co_await resume_if_never_run(*qmp));
+    Record record = recovery_record("adopted");
+    std::vector<Record> records{std::move(record)};
+    CO_TRY_OK(co_await context_.journal.write(std::move(records)));
+    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_, std::move(seams_),
+                                      std::move(run_.holds), std::move(pidfd_), std::move(qmp));
+  }
+
+  // The daemon died after op=start was recorded and before `cont`.
+  asio::awaitable<Result<>> resume_if_never_run(qemu::Qmp& qmp) {
+    std::string command = "query-status";
+    nlohmann::json arguments = nlohmann::json::object();
+    CO_TRY(nlohmann::json status, co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
+    if (status.value("status", "") != "prelaunch") co_return Result<>{};
+    command = "cont";
+    CO_TRY_OK(co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
+    co_return Result<>{};
+  }
+
+  // kernel = trail: each open rule is in the kernel's list and nothing else is.
+  Result<> check_rules() {
+    if (seams_->fence() == nullptr) {
+      if (options_.fence) return fail(Errc::Lost, "its fence is gone");
+      return {};
+    }
+    TRY(std::vector<kernel::AclRule> rules, seams_->fence()->list());
+    std::vector<kernel::AclRule> wanted;
+    for (const Hold& hold : run_.holds)
+      if (auto rule = rule_of(hold.claim)) wanted.push_back(*rule);
+    std::ranges::sort(wanted);
+    if (rules == wanted) return {};
+    return fail(Errc::Lost, fmt::format("its device ACL has {} entries that are not the {} of the trail", rules.size(), wanted.size()));
+  }
+
+  Record recovery_record(std::string_view reason) const {
+    Record record(trail::Kind::Recovery);
+    record.set("reason", reason).set("vm-pid", static_cast<uint64_t>(state_.process.pid));
+    registrar::stamp(record, run_.ref, txn_);
+    return record;
+  }
+
+  std::string why() const {
+    if (!same_boot_) return "recovered: the host or its runtime state went down while tenured did not run";
+    if (!run_.started) return "recovered: tenured died while the guest was starting";
+    return "recovered: the guest ended while tenured did not run";
+  }
+
+  // Not known better than: after the run's last entry, before now.
+  void set_bounds(Record& record) const {
+    record.set("bound-from", static_cast<uint64_t>(run_.last_ms));
+    record.set("bound-to", static_cast<uint64_t>(system_clock().realtime_ns() / 1'000'000));
+  }
+
+  Result<> kill_survivors() {
+    if (!pidfd_) return {};
+    if (pidfd_send_signal(pidfd_.get(), SIGKILL, nullptr, 0) < 0 && errno != ESRCH) return fail_sys("kill", "QEMU");
+    pollfd exit{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+    if (poll(&exit, 1, kKillTimeoutMs) != 1) return fail(Errc::Timeout, "QEMU does not end");
+    return {};
+  }
+
+  // Intents without a result: what the kernel has is recorded as granted, so that its release has a grant to end;
+  // what it has not is void.
+  asio::awaitable<Result<>> settle_pending() {
+    std::vector<Record> granted, voided;
+    for (registrar::Pending& pending : run_.pending) {
+      model::Claim claim = model::claim_of(pending.record);
+      Record record = std::move(pending.record);
+      record.set("grant", pending.index);
+      if (!registrar::has_act(claim) || !seams_->present(claim)) {
+        voided.push_back(std::move(record));
+        continue;
+      }
+      record.set("why", why());
+      if (record.kind != trail::Kind::CgroupAll) run_.holds.push_back({.grant = pending.index, .claim = std::move(claim)});
+      granted.push_back(std::move(record));
+    }
+    run_.pending.clear();
+    CO_TRY_OK(context_.journal.withdraw(voided));
+    Result<> emitted = co_await context_.journal.emit(std::move(granted));
+    if (!emitted && emitted.error().code() != Errc::Lost) co_return emitted;
+    co_return Result<>{};
+  }
+
+  asio::awaitable<Result<>> close() {
+    CO_TRY_OK(kill_survivors());
+    CO_TRY_OK(co_await settle_pending());
+    registrar::RunRef ref = run_.ref;
+    registrar::Txn txn = txn_;
+    std::vector<Hold> holds = std::move(run_.holds);
+    std::string reason = "stop";
+    std::string because = why();
+    CO_TRY(std::vector<Hold> left,
+           co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_, std::move(holds),
+                                       std::move(reason), std::move(because)));
+    std::vector<Record> records{end_record()};
+    Result<> written = co_await context_.journal.write(std::move(records));
+    if (!left.empty()) co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended", left.size()));
+    CO_TRY_OK(forget_run(context_.paths, run_.ref.uuid));
+    co_return written;
+  }
+
+  // A start that never got as far as QEMU failed; everything else is a run that ended.
+  Record end_record() const {
+    bool launched = run_.started || state_.process.pid != 0;
+    Record record = launched ? control_record("stop", run_.started ? "crashed" : "failed", state_, run_.ref.virt == "kvm")
+                             : control_record("start", "booted", state_, run_.ref.virt == "kvm");
+    record.success = launched;
+    record.set("why", why());
+    set_bounds(record);
+    registrar::stamp(record, run_.ref, txn_);
+    return record;
+  }
+
+  Context& context_;
+  OpenRun run_;
+  RunState state_;
+  bool same_boot_;
+  registrar::Txn txn_;
+  std::unique_ptr<domain::Domain> domain_;
+  HostOptions options_;
+  std::unique_ptr<RunSeams> seams_;
+  std::string fence_error_;
+  UniqueFd pidfd_;
+};
+
+std::map<std::string, RunState> states_by_uuid(Context& context) {
+  std::map<std::string, RunState> states;
+  auto runs = load_runs(context.paths);
+  if (!runs) {
+    context.log(runs.error().what());
+    return states;
+  }
+  for (Result<RunState>& run : *runs) {
+    if (!run) {
+      context.log(run.error().what());
+      continue;
+    }
+    std::string uuid = run->ref.uuid;
+    states.emplace(std::move(uuid), std::move(*run));
+  }
+  return states;
+}
+
+}  // namespace
+
+asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context, registrar::Replay replay) {
+  std::map<std::string, RunState> states = states_by_uuid(context);
+  std::vector<std::shared_ptr<Guest>> adopted;
+  for (auto& [uuid, run] : replay.open) {
+    std::optional<RunState> state;
+    if (auto found = states.extract(uuid); !found.empty()) state = std::move(found.mapped());
+    std::string vm = run.ref.vm;
+    auto recovery = std::make_unique<Recovery>(context, std::move(run), std::move(state));
+    auto guest = co_await recovery->run();
+    if (!guest)
+      context.log(fmt::format("{}: recovery: {}", vm, guest.error().what()));
+    else if (*guest)
+      adopted.push_back(std::move(*guest));
+  }
+  // A state without anything open in the ledger: the daemon died before its intents were durable, or after its last
+  // record. Nothing was granted, or everything is released.
+  for (const auto& [uuid, state] : states)
+    if (auto forgotten = forget_run(context.paths, uuid); !forgotten) context.log(forgotten.error().what());
+  co_return adopted;
+}
+
+}  // namespace tenure::guest

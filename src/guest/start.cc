@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/start.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "base/unix_socket.h"
+#include "guest/confirm.h"
+#include "guest/uids.h"
+#include "guest/wiring.h"
+#include "qemu/process.h"
+
+namespace tenure::guest {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kGreetingTimeout = 30s;
+constexpr auto kCommandTimeout = 10s;
+constexpr uint64_t kNofile = 8192;             // RLIMIT_NOFILE of QEMU
+constexpr uint64_t kMemlock = 64ULL << 20U;    // bytes: io_uring and vhost need some
+
+// The wanted limit, or what we may have at most (raising a hard limit needs CAP_SYS_RESOURCE).
+uint64_t limit(__rlimit_resource resource, uint64_t wanted) {
+  rlimit now{};
+  if (getrlimit(resource, &now) < 0 || now.rlim_max == RLIM_INFINITY) return wanted;
+  return std::min<uint64_t>(wanted, now.rlim_max);
+}
+
+class Starter {
+ public:
+  Starter(Context& context, StartRequest request, HostOptions options, RunState state)
+      : context_(context),
+        domain_(std::move(request.domain)),
+        options_(std::move(options)),
+        state_(std::move(state)),
+        seams_(std::make_unique<RunSeams>(*domain_, options_, context.mounts,
+                                          context.fence(options_.fence))),
+        operation_(context.journal, state_.ref, std::move(request.txn), *seams_) {}
+
+  asio::awaitable<Result<std::shared_ptr<Guest>>> run() {
+    Result<> done = co_await steps();
+    if (!done) {
+      Error why = std::move(done).error();
+      co_await undo(why);
+      co_return std::unexpected(std::move(why));
+    }
+    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), std::move(state_),
+                                      std::move(seams_), operation_.take_holds(), std::move(process_.pidfd),
+                                      std::move(qmp_));
+  }
+
+ private:
+  trail::Record control() const { return control_record("start", "booted", state_, domain_->kvm); }
+
+  asio::awaitable<Result<>> steps() {
+    CO_TRY(facts_, look_up(*domain_, options_, Missing::Refuse));
+    Plan plan = make_plan(*domain_, facts_, options_);
+    nodes_ = std::move(plan.nodes);
+    CO_TRY_OK(save_run(context_.paths, state_));
+    std::vector<model::Claim> claims = std::move(plan.claims);
+    trail::Record intent = control();
+    CO_TRY_OK(co_await operation_.intend(std::move(claims), std::move(intent)));
+    CO_TRY_OK(co_await operation_.apply());
+    if (seams_->fence() != nullptr) state_.slot = seams_->fence()->slot();
+    CO_TRY_OK(save_run(context_.paths, state_));
+    CO_TRY_OK(launch());
+    CO_TRY_OK(co_await greet());
+    CO_TRY_OK(confirm_confinement(state_.process, options_.uid));
+    std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
+    CO_TRY_OK(co_await confirm(*qmp_, state_.process, facts_, *seams_, std::move(unconfirmed)));
+    seams_->close_nic_fds();
+    CO_TRY_OK(co_await announce());
+    co_return co_await resume();
+  }
+
+  // The results of everything that QEMU holds, then op=start itself: all before the guest's first instruction.
+  asio::awaitable<Result<>> announce() {
+    trail::Record success = control();
+    std::vector<trail::Record> labels = machine_ids();
+    CO_TRY_OK(co_await context_.journal.emit(std::move(labels)));
+    CO_TRY_OK(co_await operation_.conclude(std::move(success)));
+    state_.started = true;
+    co_return save_run(context_.paths, state_);
+  }
+
+  // model=dac: what confirm_confinement() saw the process run as. Other models only where they are in force.
+  std::vector<trail::Record> machine_ids() const {
+    std::vector<trail::Record> records;
+    if (!options_.uid) return records;
+    std::string label = fmt::format("+{0}:+{0}", *options_.uid);
+    trail::Record record(trail::Kind::MachineId);
+    record.set("vm-ctx", label).set("img-ctx", label).set("model", "dac").set("uid", uint64_t{*options_.uid});
+    registrar::stamp(record, state_.ref, operation_.txn());
+    records.push_back(std::move(record));
+    return records;
+  }
+
+  Result<> prepare_folders() {
+    std::string sockets = options_.runtime_dir;
+    TRY_OK(make_dirs(context_.paths.logs, 0750));
+    TRY_OK(make_dirs(sockets, 0700));
+    if (options_.uid && chown(sockets.c_str(), *options_.uid, *options_.uid) < 0) return fail_sys("chown", sockets);
+    return {};
+  }
+
+  Result<> launch() {
+    TRY_OK(prepare_folders());
+    TRY(UniqueFd monitor, listen_unix(monitor_path(context_.paths, state_.ref.uuid), 0600));
+    TRY(log_, open_file(guest_log_path(context_.paths, state_.ref.uuid), O_RDWR | O_CREAT | O_APPEND, 0600));
+    log_start_ = lseek(log_.get(), 0, SEEK_END);
+    qemu::LaunchSpec spec;
+    TRY(ChardevSockets sockets, bind_sockets(*domain_, options_));
+    qemu::Wiring wiring = wire(*domain_, facts_, *seams_, options_, sockets, monitor.get());
+    TRY(spec.argv, qemu::command_line(*domain_, wiring));
+    spec.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/", "TMPDIR=/var/tmp"};
+    spec.fds = passed_fds(wiring);
+    spec.stderr_fd = log_.get();
+    if (seams_->cgroup_v2() != nullptr) spec.cgroup_v2_fd = seams_->cgroup_v2()->dir_fd();
+    if (seams_->cgroup_v1() != nullptr) spec.cgroup_v1_fds.push_back(seams_->cgroup_v1()->dir_fd());
+    spec.uid = options_.uid;
+    spec.gid = options_.uid;
+    if (options_.uid) spec.dev_nodes = nodes_;
+    spec.nofile = limit(RLIMIT_NOFILE, kNofile);
+    spec.memlock_bytes = limit(RLIMIT_MEMLOCK, kMemlock);
+    TRY(process_, qemu::launch(spec));
+    state_.process = process_.id;
+    return save_run(context_.paths, state_);
+  }
+
+  asio::awaitable<Result<>> greet() {
+    CO_TRY(UniqueFd socket, connect_unix(monitor_path(context_.paths, state_.ref.uuid)));
+    auto qmp = co_await qemu::open_qmp(context_.executor, std::move(socket), kGreetingTimeout);
+    if (!qmp) {
+      co_await reap();
+      co_return fail(Errc::Io, "QEMU did not start: " + last_words(std::move(qmp).error()));
+    }
+    qmp_ = std::move(*qmp);
+    co_return Result<>{};
+  }
+
+  // What QEMU wrote to its log in this run, last line first choice: it says more than a broken pipe does.
+  std::string last_words(const Error& otherwise) {
+    std::string text(4096, '\0');
+    off_t end = lseek(log_.get(), 0, SEEK_END);
+    off_t from = std::max(log_start_, end - static_cast<off_t>(text.size()));
+    ssize_t n = pread(log_.get(), text.data(), text.size(), from);
+    if (n <= 0) return otherwise.what();
+    text.resize(static_cast<size_t>(n));
+    return printable(trim(text));
+  }
+
+  asio::awaitable<Result<>> resume() {
+    std::string command = "cont";
+    nlohmann::json arguments = nlohmann::json::object();
+    auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kCommandTimeout);
+    if (!done) co_return std::unexpected(std::move(done).error().context("cont"));
+    co_return Result<>{};
+  }
+
+  asio::awaitable<void> reap() {
+    if (!process_.pidfd) co_return;
+    pidfd_send_signal(process_.pidfd.get(), SIGKILL, nullptr, 0);
+    asio::posix::stream_descriptor pidfd(context_.executor, process_.pidfd.release());
+    asio::error_code error;
+    co_await pidfd.async_wait(asio::posix::stream_descriptor::wait_read,
+                              asio::redirect_error(asio::use_awaitable, error));
+    siginfo_t info{};
+    waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.native_handle()), &info, WEXITED);
+  }
+
+  // After op=start was announced, what failed is the run (op=stop), not the start.
+  asio::awaitable<void> undo(const Error& why) {
+    if (qmp_) qmp_->close();
+    co_await reap();
+    seams_->close_nic_fds();
+    trail::Record record =
+        state_.started ? control_record("stop", "failed", state_, domain_->kvm) : control();
+    Result<> undone = co_await operation_.roll_back(std::move(record), why);
+    if (!undone) context_.log(fmt::format("{}: rollback: {}", state_.ref.vm, undone.error().what()));
+    unlink_sockets(*domain_, options_);
+    Result<> forgotten = forget_run(context_.paths, state_.ref.uuid);
+    if (!forgotten) context_.log(forgotten.error().what());
+  }
+
+  Context& context_;
+  std::unique_ptr<domain::Domain> domain_;
+  HostOptions options_;
+  RunState state_;
+  std::unique_ptr<RunSeams> seams_;
+  registrar::Operation operation_;
+  Facts facts_;
+  std::vector<kernel::DevNode> nodes_;
+  UniqueFd log_;
+  off_t log_start_ = 0;
+  qemu::Launched process_;
+  std::shared_ptr<qemu::Qmp> qmp_;
+};
+
+RunState first_state(const Context& context, const StartRequest& request, const HostOptions& options) {
+  RunState state;
+  state.ref = {.virt = request.domain->kvm ? "kvm" : "qemu",
+               .vm = request.domain->name,
+               .uuid = to_string(request.domain->uuid),
+               .run = request.run};
+  state.fence = !options.fence ? "none" : options.fence == kernel::CgroupVersion::V2 ? "v2" : "v1";
+  state.cgroup_v2 = options.cgroup_v2;
+  state.cgroup_v1 = options.cgroup_v1;
+  state.uid = options.uid;
+  state.xml = request.domain->source_xml;
+  state.boot_id = context.boot_id;
+  return state;
+}
+
+}  // namespace
+
+Result<HostOptions> host_options(const Context& context, const StartRequest& request) {
+  HostOptions options;
+  std::string uuid = to_string(request.domain->uuid);
+  options.base_devices = context.settings.base_devices;
+  options.runtime_dir = run_dir(context.paths, uuid) + "/sockets";
+  TRY(options.uid, uid_of(context.paths, context.settings, uuid));
+  options.fence = request.fence;
+  if (!options.fence && context.fence_v1 != nullptr) options.fence = kernel::CgroupVersion::V1;
+  if (!request.fence && context.fence_v2 != nullptr) options.fence = kernel::CgroupVersion::V2;
+  if (context.fence(options.fence) == nullptr) {
+    if (request.require_fence.value_or(context.settings.require_fence))
+      return fail(Errc::Denied, fmt::format("no fence, no start: {}; require_fence = no starts it unfenced, on the record",
+                                            context.no_fence_reason));
+    options.fence = std::nullopt;
+    return options;
+  }
+  std::string parent = context.settings.cgroup_parent;
+  std::string name = (parent.empty() ? "" : "/" + parent) + "/tenure-" + uuid;
+  if (options.fence == kernel::CgroupVersion::V2)
+    options.cgroup_v2 = context.mounts.v2 + name;
+  else
+    options.cgroup_v1 = context.mounts.v1_devices + name;
+  return options;
+}
+
+asio::awaitable<Result<std::shared_ptr<Guest>>> start(Context& context, StartRequest request) {
+  auto options = host_options(context, request);
+  if (!options) {
+    RunState state = first_state(context, request, HostOptions{});
+    trail::Record record = control_record("start", "booted", state, request.domain->kvm);
+    record.set("why", options.error().what());
+    record.success = false;
+    registrar::stamp(record, state.ref, request.txn);
+    std::vector<trail::Record> records{std::move(record)};
+    Result<> written = co_await context.journal.write(std::move(records));
+    if (!written) context.log(written.error().what());
+    co_return std::unexpected(std::move(options).error());
+  }
+  RunState state = first_state(context, request, *options);
+  // On the heap: GCC 12 keeps temporaries of a coroutine's caller alive in ways that are hard to foresee.
+  auto starter = std::make_unique<Starter>(context, std::move(request), std::move(*options), std::move(state));
+  co_return co_await starter->run();
+}
+
+}  // namespace tenure::guest
