@@ -19,6 +19,11 @@ bool always(std::string_view) {
   return true;
 }
 
+// A host may have crashed before it: then the line in front is the last sign of life.
+bool boots(std::string_view) {
+  return true;
+}
+
 bool has(std::string_view line, std::string_view word) {
   return ::memmem(line.data(), line.size(), word.data(), word.size()) != nullptr;
 }
@@ -42,12 +47,18 @@ struct Interest {
 };
 
 constexpr Interest kInterests[] = {
-    {"VIRT_", always},       {"UNKNOWN[25", always},
+    {"VIRT_", always},
+    {"UNKNOWN[25", always},
     {"250", always},  // the kernel's own form: audit: type=2500 audit(…)
-    {"SYSTEM_BOOT", always}, {"SYSTEM_SHUTDOWN", always},
-    {"DAEMON_", always},     {"CONFIG_CHANGE", always},
-    {"ANOM_", always},       {"AVC ", names_guest_process},
-    {"EXECVE ", names_tool}, {"USER_CMD ", runs_tool},
+    {"SYSTEM_BOOT", boots},
+    {"SYSTEM_SHUTDOWN", always},
+    {"DAEMON_START", boots},
+    {"DAEMON_", always},
+    {"CONFIG_CHANGE", always},
+    {"ANOM_", always},
+    {"AVC ", names_guest_process},
+    {"EXECVE ", names_tool},
+    {"USER_CMD ", runs_tool},
     {"USER_LOGIN ", always},
 };
 
@@ -58,7 +69,7 @@ constexpr uint32_t three(const char* text) {
   };
   return byte(0) | byte(1) << 8 | byte(2) << 16;
 }
-constexpr size_t kMarks = 12;  // unused places repeat the first
+constexpr size_t kMarks = 16;  // unused places repeat the first
 constexpr auto kFirstThree = [] {
   std::array<uint32_t, kMarks> marks{};
   for (size_t i = 0; i < kMarks; ++i) {
@@ -115,19 +126,16 @@ class BlockScan {
     const size_t begin = line_begin(at);
     const size_t end = line_end(at);
     std::string_view line = block_.substr(begin, end - begin);
-    next_ = end + 1;
+    // A line that its filter refuses may still hold another record (glued): look on within it.
     if (!filter(line))
-      return at + 1 > next_ ? next_ : skip_type(at);
+      return at + 1;
+    next_ = end + 1;
     if (filter == names_tool)
       take_syscall(begin, line);
+    if (filter == boots)
+      take_last(begin);
     keep(begin, line);
     return next_;
-  }
-
-  // A line that its filter refused may still hold another record (glued); look on within it.
-  size_t skip_type(size_t at) {
-    next_ = at + 1;
-    return at + 1;
   }
 
   size_t line_begin(size_t at) const {
@@ -174,6 +182,15 @@ class BlockScan {
         return keep(start, line);
       end = start;
     }
+  }
+
+  void take_last(size_t begin) {
+    if (begin == 0)
+      return;
+    const size_t start = line_begin(begin - 1);
+    const bool kept = !out_.lines.empty() && out_.lines.back().offset >= start;
+    if (!kept)
+      keep(start, block_.substr(start, begin - 1 - start));
   }
 
   std::string_view block_;

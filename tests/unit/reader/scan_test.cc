@@ -28,7 +28,8 @@ std::vector<std::string> found(std::string_view block) {
 
 TEST(Scan, TakesVirtRecordsInEveryForm) {
   for (const std::string line :
-       {"type=VIRT_CONTROL msg=audit(1.000:1): a", "node=h type=VIRT_RESOURCE msg=audit(1.000:1): a",
+       {"type=VIRT_CONTROL msg=audit(1.000:1): a",
+        "node=h type=VIRT_RESOURCE msg=audit(1.000:1): a",
         "type=UNKNOWN[2500] msg=audit(1.000:1): a", "audit: type=2500 audit(1.000:1): a",
         "Jul 01 00:00:00 host audit[900]: VIRT_CONTROL pid=1", "type=VIRT_X"}) {
     EXPECT_EQ(found(line), std::vector<std::string>{line});
@@ -40,17 +41,26 @@ TEST(Scan, TakesContextRecords) {
   for (const std::string type : {"SYSTEM_BOOT", "SYSTEM_SHUTDOWN", "DAEMON_START", "DAEMON_ABORT",
                                  "CONFIG_CHANGE", "ANOM_ABEND", "USER_LOGIN"}) {
     const std::string line = "type=" + type + " msg=audit(1.000:1): pid=1";
-    EXPECT_EQ(found("type=PATH msg=audit(1.000:1): x\n" + line + "\n"),
-              std::vector<std::string>{line});
+    EXPECT_EQ(found(line + "\ntype=PATH msg=audit(1.000:1): x\n"), std::vector<std::string>{line});
   }
+}
+
+TEST(Scan, ABootBringsTheLineBeforeIt) {
+  const std::string path = "type=PATH msg=audit(1.000:1): x";
+  const std::string virt = "type=VIRT_CONTROL msg=audit(1.000:2): x";
+  const std::string start = "type=DAEMON_START msg=audit(9.000:1): x";
+  const std::string boot = "type=SYSTEM_BOOT msg=audit(9.000:3): x";
+  EXPECT_EQ(found("a\n" + path + "\n" + start + "\n" + boot + "\n"),
+            (std::vector<std::string>{path, start, boot}));
+  EXPECT_EQ(found(virt + "\n" + boot + "\n"), (std::vector<std::string>{virt, boot}));
 }
 
 TEST(Scan, LeavesTheRest) {
   for (const std::string line :
        {"type=SYSCALL msg=audit(1.000:1): exe=\"/usr/bin/virsh\"", "type=PATH nametype=NORMAL",
         "type=USER_START msg=audit(1.000:1): x", "type=EXECVE msg=audit(1.000:1): a0=\"ls\"",
-        "type=AVC msg=audit(1.000:1): avc: denied comm=\"httpd\"", "VIR VIRTUE pe= =VIRT", "pe=", "VI",
-        "type=USER_CMD msg=audit(1.000:1): cmd=\"ls\"", "", "\n\n\n"}) {
+        "type=AVC msg=audit(1.000:1): avc: denied comm=\"httpd\"", "VIR VIRTUE pe= =VIRT",
+        "pe=", "VI", "type=USER_CMD msg=audit(1.000:1): cmd=\"ls\"", "", "\n\n\n"}) {
     EXPECT_EQ(found(line + "\n"), std::vector<std::string>{}) << line;
   }
 }
@@ -70,7 +80,8 @@ TEST(Scan, ALineWithSeveralTypesIsTakenOnce) {
   const std::string glued =
       "type=VIRT_CONTROL msg=audit(1.000:1): auid=4type=VIRT_CONTROL msg=audit(1.000:2): x";
   EXPECT_EQ(found(glued + "\n"), std::vector<std::string>{glued});
-  const std::string behind = "type=AVC msg=audit(1.000:1): xtype=VIRT_CONTROL msg=audit(1.000:2): x";
+  const std::string behind =
+      "type=AVC msg=audit(1.000:1): xtype=VIRT_CONTROL msg=audit(1.000:2): x";
   EXPECT_EQ(found(behind + "\n"), std::vector<std::string>{behind});
 }
 
@@ -95,9 +106,9 @@ TEST(Scan, AnEndlessLineIsCut) {
 // The truth is a plain loop over lines; blocks are random mixtures at random alignment.
 TEST(Scan, AgreesWithALineLoopOnRandomText) {
   std::mt19937 random(4);
-  static const char* const kPieces[] = {"type=",  "VIRT_CONTROL ", "VIRT_", "pe=VI", "type=PATH ",
-                                        "\n",     "x",             " ",     "VIR",   "nametype=NORMAL",
-                                        "pe=",    "type=SYSCALL ", "V",     "typ",   "=DAEMON_"};
+  static const char* const kPieces[] = {
+      "type=", "VIRT_CONTROL ",   "VIRT_", "pe=VI",         "type=PATH ", "\n",  "x",       " ",
+      "VIR",   "nametype=NORMAL", "pe=",   "type=SYSCALL ", "V",          "typ", "=DAEMON_"};
   for (int round = 0; round < 2000; ++round) {
     std::string block;
     for (int i = 0; i < 60; ++i) block += kPieces[random() % std::size(kPieces)];
