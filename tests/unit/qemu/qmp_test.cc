@@ -400,7 +400,7 @@ TEST_F(QmpTest, ACommandThatCouldNotBeSentSaysSo) {
   with_qmp(
       [&](Qmp& qmp) -> asio::awaitable<void> {
         spawn(context, [&qmp]() -> asio::awaitable<void> {
-          json arguments = {{"text", std::string(4 << 20, 'x')}};
+          json arguments = {{"text", std::string(1 << 20, 'x')}};
           std::string command = "large";
           std::vector<int> none;
           auto result =
@@ -418,7 +418,7 @@ TEST_F(QmpTest, ACommandThatCouldNotBeSentSaysSo) {
 TEST_F(QmpTest, ALargeCommandToASlowReaderArrivesWhole) {
   with_qmp(
       [&](Qmp& qmp) -> asio::awaitable<void> {
-        json arguments = {{"text", std::string(4 << 20, 'x')}};
+        json arguments = {{"text", std::string(1 << 20, 'x')}};
         std::string command = "large";
         std::vector<int> none;
         auto result =
@@ -427,7 +427,7 @@ TEST_F(QmpTest, ALargeCommandToASlowReaderArrivesWhole) {
       },
       [this]() -> asio::awaitable<void> {
         json command = co_await peer.next_command();
-        EXPECT_EQ(command["arguments"]["text"].get_ref<std::string&>().size(), 4U << 20);
+        EXPECT_EQ(command["arguments"]["text"].get_ref<std::string&>().size(), 1U << 20);
         co_await peer.answer(std::move(command), json::object());
       });
 }
@@ -438,12 +438,12 @@ TEST_F(QmpTest, ALargeReplyArrivesWhole) {
         auto result = co_await execute(qmp, "large");
         EXPECT_TRUE(result) << result.error().what();
         if (result) {
-          EXPECT_EQ(result->get_ref<std::string&>().size(), 8U << 20);
+          EXPECT_EQ(result->get_ref<std::string&>().size(), 2U << 20);
         }
       },
       [this]() -> asio::awaitable<void> {
         json command = co_await peer.next_command();
-        co_await peer.answer(std::move(command), std::string(8 << 20, 'y'));
+        co_await peer.answer(std::move(command), std::string(2 << 20, 'y'));
       });
 }
 
