@@ -218,8 +218,8 @@ constexpr auto kDenial = row(
                needed("rdev", kWord, "hex MAJOR:MINOR"), needed("acl", kWord, "access asked for"),
                needed("devtype", kWord, "type of the device node: b or c")},
     std::array{kByPid, kByComm, kByUid, kByAuid,
-               ours("first", kWord, "SECONDS.MMM of the first refusal counted here"),
-               ours("last", kWord, "SECONDS.MMM of the last one"),
+               ours("first", kNumber, "ms since 1970 of the first refusal counted here"),
+               ours("last", kNumber, "ms since 1970 of the last one"),
                ours("count", kNumber, "how many they were, exactly"),
                ours("probe", kWord, "not an open: access (access(2)), qemu (a harmless probe)")});
 
@@ -233,11 +233,12 @@ constexpr auto kDrift = row(
                ours("new-acl", kWord, "access that does stand, ? for none"), kByPid, kByComm,
                kByUid, kByAuid, ours("by-exe", kText, "its executable")});
 
-constexpr auto kGap = row(std::array{
-    our_fixed("op", "gap", "audit lost records"),
-    needed("from", kWord, "SECONDS.MMM when it began"), needed("to", kWord, "and when it was over"),
-    ours("count", kNumber, "records lost, as far as known"),
-    needed("cause", kText, "disabled, rate-limited, backlog, no auditd, …")});
+constexpr auto kGap =
+    row(std::array{our_fixed("op", "gap", "audit lost records"),
+                   needed("from", kNumber, "ms since 1970 when it began"),
+                   needed("to", kNumber, "and when it was over"),
+                   ours("count", kNumber, "records lost, as far as known"),
+                   needed("cause", kText, "disabled, rate-limited, backlog, no auditd, …")});
 
 constexpr auto kIntegrity =
     row(std::array{our_fixed("op", "verify", "a verification was made"),

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shapes of records, by resrc=: which key is the id and how the direction is told (records.md 4,
+// corners 16-18 and 22-23). A resrc that is not in the table is taken by the keys that it has.
+#include "model/meaning.h"
+
+#include <algorithm>
+
+namespace tenure::model {
+namespace {
+
+using trail::FieldSet;
+using trail::Key;
+
+enum class Shape : uint8_t {
+  OldNew,  // old-X new-X tell the direction
+  Number,  // the same, but values are numbers, 0 is none, and a run has one
+  Id,      // one key, and reason= tells the direction
+  Cgroup,
+};
+
+struct Row {
+  std::string_view resrc;
+  Shape shape;
+  Key id;  // of shape Id
+};
+
+constexpr Row kRows[] = {
+    {"cgroup", Shape::Cgroup, Key::Path},
+    {"disk", Shape::OldNew, Key::New},
+    {"net", Shape::OldNew, Key::New},
+    {"mem", Shape::Number, Key::New},
+    {"vcpu", Shape::Number, Key::New},
+    {"iothread", Shape::Number, Key::New},
+    {"fs", Shape::OldNew, Key::New},
+    {"chardev", Shape::OldNew, Key::New},
+    {"smartcard", Shape::OldNew, Key::New},
+    {"rng", Shape::OldNew, Key::New},
+    {"file", Shape::OldNew, Key::New},
+    {"dev", Shape::Id, Key::Device},
+    {"acl", Shape::Id, Key::Path},
+    {"tpm", Shape::Id, Key::Device},
+    {"tpm-emulator", Shape::Id, Key::Device},
+    {"tpm-external", Shape::Id, Key::Device},
+    {"shmem", Shape::Id, Key::Path},
+    {"ivshmem-socket", Shape::Id, Key::Path},
+    {"evdev", Shape::Id, Key::Path},
+    {"hostdev", Shape::Id, Key::Disk},
+};
+
+struct Verb {
+  std::string_view reason;
+  Effect effect;
+};
+constexpr Verb kVerbs[] = {
+    {"allow", Effect::Begin}, {"start", Effect::Begin},  {"attach", Effect::Begin},
+    {"open", Effect::Begin},  {"deny", Effect::End},     {"detach", Effect::End},
+    {"close", Effect::End},   {"create", Effect::Begin}, {"remove", Effect::End},
+    {"stop", Effect::End},    {"rollback", Effect::End},
+};
+
+Effect effect_of(std::string_view reason) {
+  for (const Verb& verb : kVerbs)
+    if (verb.reason == reason)
+      return verb.effect;
+  return Effect::ByGrant;
+}
+
+bool is_none(std::string_view value) {
+  return value.empty() || value == "?";
+}
+
+std::string_view known(std::string_view value) {
+  return is_none(value) ? std::string_view() : value;
+}
+
+Shape shape_without_row(const FieldSet& fields, Key& id) {
+  if (fields.find(Key::Old) != nullptr || fields.find(Key::New) != nullptr)
+    return Shape::OldNew;
+  for (Key key : {Key::Device, Key::Path, Key::Disk, Key::Chardev, Key::Net}) {
+    if (fields.find(key) == nullptr)
+      continue;
+    id = key;
+    break;
+  }
+  return Shape::Id;
+}
+
+// What old-X and new-X tell.
+Effect pair_effect(bool had, bool has) {
+  if (had && has)
+    return Effect::Replace;
+  if (had)
+    return Effect::End;
+  return has ? Effect::Begin : Effect::None;
+}
+
+}  // namespace
+
+std::string_view Meaning::text(const FieldSet& fields, Key key) {
+  return fields.text(key, scratch_[used_++]);
+}
+
+// A number is never hex, though its digits could be read so.
+std::string_view Meaning::value(const FieldSet& fields, Key key, const Change& change) {
+  std::string_view raw = fields.raw(key);
+  bool digits = raw.find_first_not_of("0123456789") == raw.npos;
+  if (change.single)
+    return known(raw) == "0" ? std::string_view() : known(raw);
+  return known(!change.known && digits ? raw : text(fields, key));
+}
+
+void Meaning::pair(const FieldSet& fields, Change& change) {
+  change.id = value(fields, Key::New, change);
+  change.old_id = value(fields, Key::Old, change);
+  change.effect = pair_effect(!change.old_id.empty(), !change.id.empty());
+}
+
+void Meaning::cgroup(const FieldSet& fields, Change& change) {
+  std::string_view word = change.category = fields.raw(Key::Class);
+  change.access = known(fields.raw(Key::Acl));
+  change.effect = effect_of(change.reason);
+  if (word == "device" || word == "drift") {  // refused, or found: not granted
+    change.effect = Effect::None;
+  } else if (word == "all") {
+    change.id = word;
+    if (change.effect == Effect::End)
+      change.effect = Effect::EndAll;
+  } else if (word == "group") {
+    change.id = text(fields, Key::Cgroup);
+  } else if (word == "major") {
+    change.id = fields.raw(Key::Category);
+    std::string& rdev = scratch_[used_++];
+    rdev.assign(fields.raw(Key::Maj)).append(":*");
+    change.rdev = rdev;
+  } else {
+    change.id = text(fields, Key::Path);
+  }
+  change.old_id = change.id;
+}
+
+void Meaning::single_key(const FieldSet& fields, Key id, Change& change) {
+  change.id = change.old_id = text(fields, id);
+  change.effect = effect_of(change.reason);
+  if (change.kind == "dev")
+    change.category = fields.raw(Key::Bus);
+  if (change.kind == "acl")
+    change.access = known(fields.raw(Key::Acl));
+}
+
+void Meaning::holder(const FieldSet& fields, Key id, Change& change) {
+  for (Key key : {Key::Device, Key::Alias, Key::Dev, Key::For, Key::Role}) {
+    if (key == id || fields.find(key) == nullptr)
+      continue;
+    change.holder = text(fields, key);
+    return;
+  }
+}
+
+Change Meaning::of(const FieldSet& fields) {
+  used_ = 0;
+  Change change{.kind = fields.raw(Key::Resrc), .reason = fields.raw(Key::Reason)};
+  change.rdev = known(fields.raw(Key::Rdev));
+  change.access = known(fields.raw(Key::Access));
+  if (fields.raw(Key::Devtype).size() == 1)
+    change.devtype = fields.raw(Key::Devtype)[0];
+
+  auto row = std::ranges::find(kRows, change.kind, &Row::resrc);
+  change.known = row != std::end(kRows);
+  Key id = change.known ? row->id : Key::New;
+  Shape shape = change.known ? row->shape : shape_without_row(fields, id);
+  if (id == Key::Disk && fields.find(Key::Disk) == nullptr)
+    id = Key::Chardev;
+  // The node that was opened for an interface, not the interface.
+  if (change.kind == "net" && fields.find(Key::Net) != nullptr) {
+    change.kind = "net-open";
+    shape = Shape::Id;
+    id = Key::Path;
+  }
+  change.single = shape == Shape::Number;
+  if (shape == Shape::Cgroup)
+    cgroup(fields, change);
+  else if (shape == Shape::Id)
+    single_key(fields, id, change);
+  else
+    pair(fields, change);
+  holder(fields, id, change);
+  if (change.kind == "net-open")
+    change.holder = fields.raw(Key::Net);
+  return change;
+}
+
+}  // namespace tenure::model
