@@ -256,7 +256,7 @@ void NetlinkAudit::send_next(Lock& lock) {
   last_news_ = Clock::now();
   ticket->acked = true;
   if (sequence <= 0)
-    book_.refuse(*ticket, sys_error("send an audit record", "", err).what());
+    book_.refuse(*ticket, sys_error("send an audit record (CAP_AUDIT_WRITE)", "", err).what());
   news_.notify_all();
 }
 

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
+
 #include "base/file.h"
 #include "base/unique_fd.h"
 #include "kernel/audit_socket.h"
@@ -31,6 +33,7 @@ class AuditLease {
     if (!found || found->enabled == 2 || pipe2(ends, O_CLOEXEC) < 0)
       return;
     found_ = *found;
+    fflush(nullptr);  // so that the child has nothing to print a second time
     guardian_ = fork();
     if (guardian_ == 0)
       guard(ends[0], ends[1]);
