@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order in which a definition is completed, and the small defaults. The order matters: controllers
-// must be known before addresses, addresses before aliases.
+// The order in which a definition is completed, and the small defaults. The order matters:
+// controllers must be known before addresses, addresses before aliases.
 #include "domain/complete.h"
 
 #include <algorithm>
@@ -11,20 +11,22 @@
 namespace tenure::domain {
 namespace {
 
-// The first serial console is the first serial port, seen from the guest's side. libvirt lists it twice.
+// The first serial console is the first serial port, seen from the guest's side. libvirt lists it
+// twice.
 Result<> merge_console(Domain& d) {
   const auto is_console = [](const Chardev& c) { return c.role == ChardevRole::Console; };
   const auto is_serial = [](const Chardev& c) { return c.role == ChardevRole::Serial; };
   const auto first = std::ranges::find_if(d.chardevs, is_console);
-  if (first == d.chardevs.end() || first->target_type == "virtio") return {};
+  if (first == d.chardevs.end() || first->target_type == "virtio")
+    return {};
   const auto port = std::ranges::find_if(d.chardevs, is_serial);
   if (port == d.chardevs.end()) {
     first->role = ChardevRole::Serial;
     first->target_type.clear();
     return {};
   }
-  const bool same = first->kind == port->kind && first->path == port->path &&
-                    first->listen == port->listen;
+  const bool same =
+      first->kind == port->kind && first->path == port->path && first->listen == port->listen;
   if (!same) {
     return fail(error_at(d, first->info.place,
                          "<console>: the first one is the first <serial>, but they differ"));
@@ -39,22 +41,28 @@ Result<> check_consoles(Domain& d) {
     if (c.role == ChardevRole::Console && c.target_type != "virtio") {
       return fail(error_at(d, c.info.place, "<console>: only the first one can be a serial port"));
     }
-    if (c.role != ChardevRole::Serial) continue;
-    if (c.target_type.empty()) c.target_type = c.target_model == "isa-debugcon" ? "isa-debug"
-                                               : c.target_model.empty() ? "isa-serial" : c.target_model;
+    if (c.role != ChardevRole::Serial)
+      continue;
+    if (c.target_type.empty())
+      c.target_type = c.target_model == "isa-debugcon" ? "isa-debug"
+                      : c.target_model.empty()         ? "isa-serial"
+                                                       : c.target_model;
     const std::string model = c.target_type == "isa-debug" ? "isa-debugcon" : c.target_type;
     if (!c.target_model.empty() && c.target_model != model) {
       return fail(error_at(d, c.info.place, "<serial>: the target's type and model do not fit"));
     }
     c.target_model = model;
-    if (!c.port) c.port = serial;
+    if (!c.port)
+      c.port = serial;
     ++serial;
   }
   return {};
 }
 
 // FNV-1a: only so that a guest keeps its address from run to run; nothing secret.
-uint64_t mix(uint64_t hash, uint64_t byte) { return (hash ^ byte) * 0x100000001B3ULL; }
+uint64_t mix(uint64_t hash, uint64_t byte) {
+  return (hash ^ byte) * 0x100000001B3ULL;
+}
 
 // In 52:54:00, which QEMU and libvirt use for guests.
 std::string make_mac(const Domain& d, uint32_t salt) {
@@ -73,7 +81,8 @@ std::string make_mac(const Domain& d, uint32_t salt) {
 Result<> fill_interfaces(Domain& d) {
   std::set<std::string> macs, targets;
   for (Interface& nic : d.interfaces) {
-    if (nic.model.empty()) nic.model = "rtl8139";  // what libvirt takes on x86
+    if (nic.model.empty())
+      nic.model = "rtl8139";  // what libvirt takes on x86
     if (!nic.mac.empty() && !macs.insert(nic.mac).second) {
       return fail(error_at(d, nic.info.place, "<interface>: a second one with MAC " + nic.mac));
     }
@@ -85,7 +94,8 @@ Result<> fill_interfaces(Domain& d) {
   for (Interface& nic : d.interfaces) {
     while (nic.mac.empty()) {
       const std::string mac = make_mac(d, salt++);
-      if (macs.insert(mac).second) nic.mac = mac;
+      if (macs.insert(mac).second)
+        nic.mac = mac;
     }
   }
   return {};
@@ -97,14 +107,17 @@ Result<> fill_videos(Domain& d) {
     return fail(error_at(d, d.videos.front().info.place, "<video>: 'none' beside another one"));
   }
   // A screen needs something to show; libvirt takes cirrus on x86.
-  if (d.videos.empty() && !d.graphics.empty()) d.videos.push_back(Video{.model = "cirrus"});
+  if (d.videos.empty() && !d.graphics.empty())
+    d.videos.push_back(Video{.model = "cirrus"});
   const auto primary = [](const Video& v) { return v.primary; };
   if (std::ranges::count_if(d.videos, primary) > 1) {
     return fail(error_at(d, d.videos.front().info.place, "<video>: more than one is primary"));
   }
   const auto first = std::ranges::find_if(d.videos, primary);
-  if (first != d.videos.end()) std::rotate(d.videos.begin(), first, first + 1);
-  if (!d.videos.empty()) d.videos.front().primary = d.videos.front().model != "none";
+  if (first != d.videos.end())
+    std::rotate(d.videos.begin(), first, first + 1);
+  if (!d.videos.empty())
+    d.videos.front().primary = d.videos.front().model != "none";
   for (size_t i = 1; i < d.videos.size(); ++i) {
     const std::string& model = d.videos[i].model;
     if (model != "qxl" && model != "virtio" && model != "bochs") {
@@ -118,7 +131,8 @@ Result<> fill_videos(Domain& d) {
 Result<> check_audio(const Domain& d) {
   std::set<uint32_t> ids;
   for (const Audio& a : d.audios) {
-    if (!ids.insert(a.id).second) return fail(error_at(d, a.place, "<audio>: this id is taken"));
+    if (!ids.insert(a.id).second)
+      return fail(error_at(d, a.place, "<audio>: this id is taken"));
   }
   for (const Sound& s : d.sounds) {
     if (s.audio && !ids.contains(*s.audio)) {
@@ -173,7 +187,8 @@ Result<> check_single(const Domain& d) {
 Result<> check_boot(const Domain& d) {
   std::set<uint32_t> orders;
   const auto check = [&](const DeviceInfo& info) -> Result<> {
-    if (!info.boot_order) return {};
+    if (!info.boot_order)
+      return {};
     if (!d.os.boot_devices.empty()) {
       return fail(error_at(d, info.place, "<boot order=>: beside <os><boot dev=>"));
     }
@@ -185,7 +200,8 @@ Result<> check_boot(const Domain& d) {
   for (const Disk& disk : d.disks) TRY_OK(check(disk.info));
   for (const Interface& nic : d.interfaces) TRY_OK(check(nic.info));
   const auto refuse = [&](const DeviceInfo& info) -> Result<> {
-    if (!info.boot_order) return {};
+    if (!info.boot_order)
+      return {};
     return fail(error_at(d, info.place, "<boot>: not implemented here", Errc::Unsupported));
   };
   for (const auto& x : d.controllers) TRY_OK(refuse(x.info));
@@ -196,9 +212,57 @@ Result<> check_boot(const Domain& d) {
   for (const auto& x : d.rngs) TRY_OK(refuse(x.info));
   for (const auto& x : d.watchdogs) TRY_OK(refuse(x.info));
   for (const auto& x : d.panics) TRY_OK(refuse(x.info));
-  if (d.memballoon) TRY_OK(refuse(d.memballoon->info));
-  if (d.iommu) TRY_OK(refuse(d.iommu->info));
+  if (d.memballoon)
+    TRY_OK(refuse(d.memballoon->info));
+  if (d.iommu)
+    TRY_OK(refuse(d.iommu->info));
   return {};
+}
+
+// An address that nothing would use must not be dropped. PCI, USB, drive and virtio-serial devices
+// are checked where these addresses are handed out.
+Result<> check_unused_addresses(const Domain& d) {
+  const auto only = [&](const DeviceInfo& info, AddressKind kind) -> Result<> {
+    if (info.address.kind == AddressKind::None || info.address.kind == kind)
+      return {};
+    return fail(error_at(d, info.place, "<address>: this device has none of this type"));
+  };
+  for (const Controller& c : d.controllers) {
+    if (c.type == "fdc" || c.model == "none")
+      TRY_OK(only(c.info, AddressKind::None));
+    if (c.model.ends_with("-root") && c.type == "pci")
+      TRY_OK(only(c.info, AddressKind::None));
+  }
+  for (const Chardev& c : d.chardevs) {
+    const bool isa = c.role == ChardevRole::Parallel || c.target_model.starts_with("isa");
+    if (isa)
+      TRY_OK(only(c.info, AddressKind::Isa));
+  }
+  for (const Input& x : d.inputs) {
+    if (x.bus == "ps2")
+      TRY_OK(only(x.info, AddressKind::None));
+  }
+  for (const Sound& x : d.sounds) {
+    if (x.model == "sb16")
+      TRY_OK(only(x.info, AddressKind::None));
+  }
+  for (const Video& x : d.videos) {
+    if (x.model == "ramfb" || x.model == "none")
+      TRY_OK(only(x.info, AddressKind::None));
+  }
+  for (const Watchdog& x : d.watchdogs) {
+    if (x.model != "i6300esb")
+      TRY_OK(only(x.info, AddressKind::None));
+  }
+  for (const Panic& x : d.panics) {
+    const AddressKind kind = x.model == "isa" ? AddressKind::Isa : AddressKind::None;
+    if (x.model != "pvpanic")
+      TRY_OK(only(x.info, kind));
+  }
+  if (d.memballoon && d.memballoon->model == "none") {
+    TRY_OK(only(d.memballoon->info, AddressKind::None));
+  }
+  return d.iommu ? only(d.iommu->info, AddressKind::None) : Result<>{};
 }
 
 }  // namespace
@@ -210,12 +274,15 @@ Error error_at(const Domain& domain, Place place, std::string_view message, Errc
 }
 
 Result<> complete(Domain& domain) {
-  if (domain.emulator.empty()) domain.emulator = "/usr/bin/qemu-system-x86_64";
+  if (domain.emulator.empty())
+    domain.emulator = "/usr/bin/qemu-system-x86_64";
   TRY_OK(merge_console(domain));
   TRY_OK(check_consoles(domain));
-  if (!domain.memballoon) domain.memballoon = Memballoon{.model = "virtio"};
+  if (!domain.memballoon)
+    domain.memballoon = Memballoon{.model = "virtio"};
   for (Panic& panic : domain.panics) {
-    if (panic.model.empty()) panic.model = "isa";
+    if (panic.model.empty())
+      panic.model = "isa";
   }
   TRY_OK(fill_interfaces(domain));
   TRY_OK(fill_videos(domain));
@@ -223,6 +290,7 @@ Result<> complete(Domain& domain) {
   TRY_OK(check_audio(domain));
   TRY_OK(check_iothreads(domain));
   TRY_OK(check_boot(domain));
+  TRY_OK(check_unused_addresses(domain));
   TRY_OK(assign_drives(domain));
   TRY_OK(add_controllers(domain));
   TRY_OK(check_drives(domain));

@@ -15,8 +15,10 @@ std::string numbered(std::string_view prefix, size_t number) {
 
 std::string disk_alias(const Domain& d, const Disk& disk) {
   const Address& a = disk.info.address;
-  if (disk.bus == "virtio") return numbered("virtio-disk", target_index(disk.target));
-  if (disk.bus == "usb") return numbered("usb-disk", target_index(disk.target));
+  if (disk.bus == "virtio")
+    return numbered("virtio-disk", target_index(disk.target));
+  if (disk.bus == "usb")
+    return numbered("usb-disk", target_index(disk.target));
   const Controller* c = find_controller(d, disk.bus, a.controller);
   std::string alias = disk.bus + std::to_string(a.controller) + "-" + std::to_string(a.bus);
   if (disk.bus == "scsi" && c != nullptr && c->model != "lsilogic") {
@@ -26,9 +28,12 @@ std::string disk_alias(const Domain& d, const Disk& disk) {
 }
 
 std::string controller_alias(const Domain& d, const Controller& c) {
-  if (c.type == "pci") return c.model == "pcie-root" ? "pcie.0" : numbered("pci.", c.index);
-  if (c.type == "usb" && c.index == 0) return "usb";
-  if (c.index == 0 && (c.type == "ide" || (c.type == "sata" && is_q35(d)))) return "ide";
+  if (c.type == "pci")
+    return c.model == "pcie-root" ? "pcie.0" : numbered("pci.", c.index);
+  if (c.type == "usb" && c.index == 0)
+    return "usb";
+  if (c.index == 0 && (c.type == "ide" || (c.type == "sata" && is_q35(d))))
+    return "ide";
   return numbered(c.type, c.index);
 }
 
@@ -56,7 +61,8 @@ class Names {
     } else if (!info.alias.starts_with("ua-") && info.alias != made_up) {
       info.alias = made_up;  // of a running guest's dump: libvirt makes them anew, too
     }
-    if (taken_.insert(info.alias).second) return {};
+    if (taken_.insert(info.alias).second)
+      return {};
     return fail(error_at(domain_, info.place, "alias " + info.alias + " is taken"));
   }
 
@@ -103,8 +109,10 @@ Result<> assign_aliases(Domain& d) {
   TRY_OK(name_all(d.rngs, "rng", names));
   TRY_OK(name_all(d.watchdogs, "watchdog", names));
   TRY_OK(name_all(d.panics, "panic", names));
-  if (d.iommu) TRY_OK(names.give(d.iommu->info, "iommu0"));
-  if (d.memballoon) TRY_OK(names.give(d.memballoon->info, "balloon0"));
+  if (d.iommu)
+    TRY_OK(names.give(d.iommu->info, "iommu0"));
+  if (d.memballoon)
+    TRY_OK(names.give(d.memballoon->info, "balloon0"));
   return {};
 }
 

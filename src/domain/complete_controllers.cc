@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Controllers that a definition need not name: the machine's own, one USB controller, and whatever the
-// addresses of disks and channels presuppose.
+// Controllers that a definition need not name: the machine's own, one USB controller, and whatever
+// the addresses of disks and channels presuppose.
 #include <algorithm>
 #include <array>
 #include <set>
@@ -15,7 +15,8 @@ bool has_type(const Domain& d, std::string_view type) {
 }
 
 void add(Domain& d, std::string_view type, uint32_t index, std::string_view model = "") {
-  if (find_controller(d, type, index) != nullptr) return;
+  if (find_controller(d, type, index) != nullptr)
+    return;
   d.controllers.push_back(Controller{.info = {.place = d.place},
                                      .type = std::string(type),
                                      .index = index,
@@ -30,7 +31,8 @@ void add_for_disks(Domain& d) {
   static constexpr std::array<std::string_view, 4> kTypes = {"ide", "sata", "scsi", "fdc"};
   for (std::string_view type : kTypes) {
     for (const Disk& disk : d.disks) {
-      if (disk.bus == type) add_up_to(d, type, disk.info.address.controller);
+      if (disk.bus == type)
+        add_up_to(d, type, disk.info.address.controller);
     }
   }
 }
@@ -44,15 +46,20 @@ void add_machines_own(Domain& d) {
   const bool q35 = is_q35(d);
   add(d, "pci", 0, q35 ? "pcie-root" : "pci-root");
   // A host controller that nobody asked for is libvirt's habit too: tablets and sticks need one.
-  if (!has_type(d, "usb")) add(d, "usb", 0, q35 ? "qemu-xhci" : "piix3-uhci");
-  if (q35) add(d, "sata", 0);
+  if (!has_type(d, "usb"))
+    add(d, "usb", 0, q35 ? "qemu-xhci" : "piix3-uhci");
+  if (q35)
+    add(d, "sata", 0);
 }
 
 void fill_models(Domain& d) {
   for (Controller& c : d.controllers) {
-    if (c.type == "usb" && c.model.empty()) c.model = "piix3-uhci";
-    if (c.type == "scsi" && c.model.empty()) c.model = "lsilogic";
-    if (c.type == "ide" && c.model.empty()) c.model = "piix3";
+    if (c.type == "usb" && c.model.empty())
+      c.model = "piix3-uhci";
+    if (c.type == "scsi" && c.model.empty())
+      c.model = "lsilogic";
+    if (c.type == "ide" && c.model.empty())
+      c.model = "piix3";
   }
 }
 
@@ -71,15 +78,23 @@ Result<> check_fixed(const Domain& d, const Controller& c) {
   const auto wrong = [&](std::string_view why, Errc code = Errc::Invalid) -> Result<> {
     return fail(error_at(d, c.info.place, "<controller>: " + std::string(why), code));
   };
-  if (c.type == "ide" && q35) return wrong("q35 has no ide controller; use sata");
-  if (c.type == "ide" && c.index > 0) return wrong("a machine has one ide controller");
-  if (c.type == "fdc" && c.index > 0) return wrong("a machine has one floppy controller");
-  if (c.type != "pci") return {};
+  if (c.type == "ide" && q35)
+    return wrong("q35 has no ide controller; use sata");
+  if (c.type == "ide" && c.index > 0)
+    return wrong("a machine has one ide controller");
+  if (c.type == "fdc" && c.index > 0)
+    return wrong("a machine has one floppy controller");
+  if (c.type != "pci")
+    return {};
   const bool root = c.model == "pci-root" || c.model == "pcie-root";
-  if (root != (c.index == 0)) return wrong("index 0 is the root, and only the root");
-  if (root && (c.model == "pcie-root") != q35) return wrong("a root of another machine");
-  if (!q35 && c.model.starts_with("pcie") && !root) return wrong("PCI Express needs q35");
-  if (!q35 && c.model == "dmi-to-pci-bridge") return wrong("dmi-to-pci-bridge needs q35");
+  if (root != (c.index == 0))
+    return wrong("index 0 is the root, and only the root");
+  if (root && (c.model == "pcie-root") != q35)
+    return wrong("a root of another machine");
+  if (!q35 && c.model.starts_with("pcie") && !root)
+    return wrong("PCI Express needs q35");
+  if (!q35 && c.model == "dmi-to-pci-bridge")
+    return wrong("dmi-to-pci-bridge needs q35");
   return {};
 }
 
@@ -91,7 +106,8 @@ Result<> check_all(const Domain& d) {
   std::set<std::pair<std::string, uint32_t>> seen;
   for (const Controller& c : d.controllers) {
     TRY_OK(check_fixed(d, c));
-    if (is_companion(c)) continue;  // shares the index of its ehci
+    if (is_companion(c))
+      continue;  // shares the index of its ehci
     if (!seen.emplace(c.type, c.index).second) {
       return fail(error_at(d, c.info.place, "<controller>: this type and index are taken"));
     }
@@ -108,7 +124,8 @@ Result<> check_all(const Domain& d) {
 void fill_pci_gaps(Domain& d) {
   uint32_t last = 0;
   for (const Controller& c : d.controllers) {
-    if (c.type == "pci") last = std::max(last, c.index);
+    if (c.type == "pci")
+      last = std::max(last, c.index);
   }
   for (uint32_t i = 1; i < last; ++i) add(d, "pci", i, is_q35(d) ? "pcie-root-port" : "pci-bridge");
 }
@@ -135,7 +152,8 @@ Result<> add_controllers(Domain& d) {
   add_machines_own(d);
   add_for_disks(d);
   for (const Chardev& c : d.chardevs) {
-    if (on_virtio_serial(c)) add_up_to(d, "virtio-serial", c.info.address.controller);
+    if (on_virtio_serial(c))
+      add_up_to(d, "virtio-serial", c.info.address.controller);
   }
   fill_models(d);
   fill_pci_gaps(d);

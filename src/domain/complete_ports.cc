@@ -36,11 +36,14 @@ Result<> reserve_serial(const Domain& d, const Chardev& c, PortSet& taken) {
 // Port 0 is for consoles: old guests take whatever is there for one.
 Result<> assign_serial(const Domain& d, Chardev& c, PortSet& taken) {
   for (const Controller& controller : d.controllers) {
-    if (controller.type != "virtio-serial") continue;
+    if (controller.type != "virtio-serial")
+      continue;
     const uint32_t ports = controller.ports.value_or(kSerialPorts);
     for (uint32_t port = is_virtio_console(c) ? 0 : 1; port < ports; ++port) {
-      if (!taken.emplace(controller.index, port).second) continue;
-      c.info.address = {.kind = AddressKind::VirtioSerial, .controller = controller.index, .port = port};
+      if (!taken.emplace(controller.index, port).second)
+        continue;
+      c.info.address = {
+          .kind = AddressKind::VirtioSerial, .controller = controller.index, .port = port};
       return {};
     }
   }
@@ -53,8 +56,10 @@ Result<> assign_virtio_serial(Domain& d) {
   for (Chardev& c : d.chardevs) {
     const bool here = c.role == ChardevRole::Channel || is_virtio_console(c);
     const AddressKind kind = c.info.address.kind;
-    if (here && kind == AddressKind::VirtioSerial) TRY_OK(reserve_serial(d, c, taken));
-    if (here && kind == AddressKind::None) open.push_back(&c);
+    if (here && kind == AddressKind::VirtioSerial)
+      TRY_OK(reserve_serial(d, c, taken));
+    if (here && kind == AddressKind::None)
+      open.push_back(&c);
     if (here != (kind == AddressKind::VirtioSerial) && kind != AddressKind::None &&
         (here || kind == AddressKind::VirtioSerial)) {
       return fail(error_at(d, c.info.place, "an address of the wrong type"));
@@ -86,16 +91,20 @@ uint32_t usb_ports(const Controller& c) {
 std::vector<DeviceInfo*> usb_devices(Domain& d) {
   std::vector<DeviceInfo*> all;
   for (Disk& x : d.disks) {
-    if (x.bus == "usb") all.push_back(&x.info);
+    if (x.bus == "usb")
+      all.push_back(&x.info);
   }
   for (Input& x : d.inputs) {
-    if (x.bus == "usb") all.push_back(&x.info);
+    if (x.bus == "usb")
+      all.push_back(&x.info);
   }
   for (Sound& x : d.sounds) {
-    if (x.model == "usb") all.push_back(&x.info);
+    if (x.model == "usb")
+      all.push_back(&x.info);
   }
   for (Chardev& x : d.chardevs) {
-    if (x.target_type == "usb-serial") all.push_back(&x.info);
+    if (x.target_type == "usb-serial")
+      all.push_back(&x.info);
   }
   return all;
 }
@@ -103,11 +112,14 @@ std::vector<DeviceInfo*> usb_devices(Domain& d) {
 Result<> reserve_usb(const Domain& d, const DeviceInfo& info, PortSet& taken) {
   const Controller* c = find_controller(d, "usb", info.address.controller);
   const auto port = parse_int<uint32_t>(info.address.usb_port);
-  if (c == nullptr || c->model == "none") return fail(error_at(d, info.place, "no such USB controller"));
+  if (c == nullptr || c->model == "none")
+    return fail(error_at(d, info.place, "no such USB controller"));
   if (!port) {
-    return fail(error_at(d, info.place, "ports of USB hubs are not implemented", Errc::Unsupported));
+    return fail(
+        error_at(d, info.place, "ports of USB hubs are not implemented", Errc::Unsupported));
   }
-  if (*port == 0 || *port > usb_ports(*c)) return fail(error_at(d, info.place, "no such USB port"));
+  if (*port == 0 || *port > usb_ports(*c))
+    return fail(error_at(d, info.place, "no such USB port"));
   if (!taken.emplace(c->index, *port).second) {
     return fail(error_at(d, info.place, "this USB port is taken"));
   }
@@ -117,10 +129,13 @@ Result<> reserve_usb(const Domain& d, const DeviceInfo& info, PortSet& taken) {
 Result<> assign_usb_port(const Domain& d, DeviceInfo& info, PortSet& taken) {
   const bool bus_given = info.address.kind == AddressKind::Usb;
   for (const Controller& c : d.controllers) {
-    if (c.type != "usb" || c.model.starts_with("ich9-uhci")) continue;
-    if (bus_given && c.index != info.address.controller) continue;
+    if (c.type != "usb" || c.model.starts_with("ich9-uhci"))
+      continue;
+    if (bus_given && c.index != info.address.controller)
+      continue;
     for (uint32_t port = 1; port <= usb_ports(c); ++port) {
-      if (!taken.emplace(c.index, port).second) continue;
+      if (!taken.emplace(c.index, port).second)
+        continue;
       info.address.kind = AddressKind::Usb;
       info.address.controller = c.index;
       info.address.usb_port = std::to_string(port);
@@ -138,10 +153,12 @@ Result<> assign_usb(Domain& d) {
     if (a.kind != AddressKind::None && a.kind != AddressKind::Usb) {
       return fail(error_at(d, info->place, "a USB device with an address of another type"));
     }
-    if (!a.usb_port.empty()) TRY_OK(reserve_usb(d, *info, taken));
+    if (!a.usb_port.empty())
+      TRY_OK(reserve_usb(d, *info, taken));
   }
   for (DeviceInfo* info : devices) {
-    if (info->address.usb_port.empty()) TRY_OK(assign_usb_port(d, *info, taken));
+    if (info->address.usb_port.empty())
+      TRY_OK(assign_usb_port(d, *info, taken));
   }
   return {};
 }

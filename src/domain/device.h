@@ -84,7 +84,7 @@ struct Disk {
   std::string detect_zeroes;  // off, on, unmap
   std::string error_policy;   // stop, report, ignore, enospace
   std::string rerror_policy;
-  std::optional<bool> copy_on_read, ioeventfd, event_idx, discard_no_unref;
+  std::optional<bool> copy_on_read, ioeventfd, event_idx;
   std::optional<uint32_t> queues, queue_size, iothread;
   std::optional<uint64_t> metadata_cache_bytes;  // qcow2 cache of the top
   std::optional<bool> removable;                 // usb
@@ -129,7 +129,6 @@ struct Interface {
   bool target_managed = true;  // Ethernet: managed='no' means the device exists already
   std::string backend;         // <driver name=>: vhost, qemu; "" as available
   std::optional<uint32_t> queues, rx_queue_size, tx_queue_size, mtu;
-  std::optional<bool> link_up;
   std::optional<bool> ioeventfd, event_idx;
   std::optional<bool> rom_bar;
   std::optional<bool> rom_enabled;

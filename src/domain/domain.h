@@ -48,7 +48,6 @@ struct Os {
   std::optional<bool> boot_menu;
   std::optional<uint32_t> boot_menu_timeout_ms;
   std::optional<uint32_t> reboot_timeout_ms;  // <bios rebootTimeout=/>; nullopt also for -1
-  std::optional<bool> bios_use_serial;
   std::string kernel, initrd, cmdline;
   std::optional<Loader> loader;
   std::optional<Nvram> nvram;
@@ -72,7 +71,6 @@ struct NumaCell {
   std::string cpus;  // "0-3,8"; "" for none
   uint64_t memory_kib = 0;
   std::string access;  // shared, private; "" as memoryBacking says
-  std::optional<bool> discard;
   std::vector<std::pair<uint32_t, uint32_t>> distances;  // to cell, 10 … 255
 };
 

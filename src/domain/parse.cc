@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// <domain> itself: name, identity, memory, processors, events; and the order of the reading: everything
-// is parsed, then the sweep refuses what nobody read.
+// <domain> itself: name, identity, memory, processors, events; and the order of the reading:
+// everything is parsed, then the sweep refuses what nobody read.
 #include "domain/parse.h"
 
 #include <algorithm>
@@ -11,9 +11,9 @@
 namespace tenure::domain {
 namespace {
 
-constexpr size_t kMaxProse = 65536;                // bytes of title and description
-constexpr uint64_t kMaxMemoryKib = 1ULL << 42U;    // 4 PiB: the widest physical address of x86_64
-constexpr uint64_t kMinMemoryKib = 1024;           // QEMU counts in MiB here
+constexpr size_t kMaxProse = 65536;              // bytes of title and description
+constexpr uint64_t kMaxMemoryKib = 1ULL << 42U;  // 4 PiB: the widest physical address of x86_64
+constexpr uint64_t kMinMemoryKib = 1024;         // QEMU counts in MiB here
 constexpr uint32_t kMaxIothreads = 1024;
 
 // A name is shown, logged, and used in file names; it need not be nice, but it must be one path
@@ -33,7 +33,8 @@ std::string parse_name(const Element& e) {
 
 void parse_identity(const Element& e, Domain& d) {
   const std::string type = e.choice("type", {"kvm", "qemu"});
-  if (!e.find("type")) e.invalid("attribute 'type' is missing");
+  if (!e.find("type"))
+    e.invalid("attribute 'type' is missing");
   d.kvm = type == "kvm";
   d.id = e.number<int64_t>("id", -1);
   if (auto name = e.child("name")) {
@@ -49,9 +50,12 @@ void parse_identity(const Element& e, Domain& d) {
       uuid->invalid("not a uuid");
     }
   }
-  if (auto title = e.child("title")) d.title = title->exact_text(kMaxProse);
-  if (auto description = e.child("description")) d.description = description->exact_text(kMaxProse);
-  if (auto metadata = e.child("metadata")) d.metadata = metadata->verbatim();
+  if (auto title = e.child("title"))
+    d.title = title->exact_text(kMaxProse);
+  if (auto description = e.child("description"))
+    d.description = description->exact_text(kMaxProse);
+  if (auto metadata = e.child("metadata"))
+    d.metadata = metadata->verbatim();
   if (auto genid = e.child("genid")) {
     d.genid = genid->text();
     if (d.genid.empty()) {
@@ -75,10 +79,13 @@ void parse_memory(const Element& e, Domain& d) {
   d.current_memory_kib = d.memory_kib;
   if (auto current = e.child("currentMemory")) {
     d.current_memory_kib = current->text_kib();
-    if (d.current_memory_kib > d.memory_kib) current->invalid("more than <memory>");
-    if (d.current_memory_kib == 0) current->invalid("a guest needs memory");
+    if (d.current_memory_kib > d.memory_kib)
+      current->invalid("more than <memory>");
+    if (d.current_memory_kib == 0)
+      current->invalid("a guest needs memory");
   }
-  if (auto backing = e.child("memoryBacking")) d.memory_backing = parse_memory_backing(*backing);
+  if (auto backing = e.child("memoryBacking"))
+    d.memory_backing = parse_memory_backing(*backing);
 }
 
 void parse_vcpus(const Element& e, Domain& d) {
@@ -86,7 +93,8 @@ void parse_vcpus(const Element& e, Domain& d) {
     vcpu->choice("placement", {"static"});
     d.vcpus = vcpu->text_number<uint32_t>(1, kMaxVcpus);
     d.current_vcpus = vcpu->number<uint32_t>("current", 1, kMaxVcpus).value_or(d.vcpus);
-    if (d.current_vcpus > d.vcpus) vcpu->invalid("current is more than there are");
+    if (d.current_vcpus > d.vcpus)
+      vcpu->invalid("current is more than there are");
   }
   if (auto threads = e.child("iothreads")) {
     d.iothreads = threads->text_number<uint32_t>(0, kMaxIothreads);
@@ -95,7 +103,8 @@ void parse_vcpus(const Element& e, Domain& d) {
     d.cpu = parse_cpu(*cpu);
     const Cpu& c = *d.cpu;
     if (c.sockets && static_cast<uint64_t>(*c.sockets) * c.dies.value_or(1) * c.cores.value_or(1) *
-                             c.threads.value_or(1) != d.vcpus) {
+                             c.threads.value_or(1) !=
+                         d.vcpus) {
       cpu->invalid("sockets * dies * cores * threads is not the number of vCPUs");
     }
     uint64_t cells_kib = 0;
@@ -108,7 +117,8 @@ void parse_vcpus(const Element& e, Domain& d) {
 }
 
 void parse_events(const Element& e, Domain& d) {
-  if (auto event = e.child("on_poweroff")) d.events.on_poweroff = event->text_choice({"destroy"});
+  if (auto event = e.child("on_poweroff"))
+    d.events.on_poweroff = event->text_choice({"destroy"});
   if (auto event = e.child("on_reboot")) {
     d.events.on_reboot = event->text_choice({"restart", "destroy"});
   }
@@ -116,8 +126,10 @@ void parse_events(const Element& e, Domain& d) {
     d.events.on_crash = event->text_choice({"destroy", "preserve"});
   }
   if (auto pm = e.child("pm")) {
-    if (auto mem = pm->child("suspend-to-mem")) d.suspend_to_mem = mem->flag("enabled");
-    if (auto disk = pm->child("suspend-to-disk")) d.suspend_to_disk = disk->flag("enabled");
+    if (auto mem = pm->child("suspend-to-mem"))
+      d.suspend_to_mem = mem->flag("enabled");
+    if (auto disk = pm->child("suspend-to-disk"))
+      d.suspend_to_disk = disk->flag("enabled");
   }
 }
 
@@ -142,10 +154,13 @@ Result<Domain> parse(std::string_view xml, std::string_view source_name) {
   } else {
     e.invalid("<os> is missing");
   }
-  if (auto features = e.child("features")) d.features = parse_features(*features);
-  if (auto clock = e.child("clock")) d.clock = parse_clock(*clock);
+  if (auto features = e.child("features"))
+    d.features = parse_features(*features);
+  if (auto clock = e.child("clock"))
+    d.clock = parse_clock(*clock);
   parse_events(e, d);
-  if (auto devices = e.child("devices")) parse_devices(*devices, d);
+  if (auto devices = e.child("devices"))
+    parse_devices(*devices, d);
   TRY_OK(doc->sweep());
   return d;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parsers of the parts of a definition. Each reads one element into one value; errors are kept in the
-// element's Document. Private to src/domain.
+// The parsers of the parts of a definition. Each reads one element into one value; errors are kept
+// in the element's Document. Private to src/domain.
 #pragma once
 
 #include "domain/domain.h"

@@ -18,12 +18,14 @@ constexpr std::array<KindName, 5> kKinds = {{{"pty", ChardevKind::Pty},
                                              {"file", ChardevKind::File},
                                              {"null", ChardevKind::Null},
                                              {"dev", ChardevKind::Dev}}};
-constexpr size_t kMaxSocketPath = 107;  // sockaddr_un.sun_path with its NUL is 108 bytes, man 7 unix
+constexpr size_t kMaxSocketPath =
+    107;  // sockaddr_un.sun_path with its NUL is 108 bytes, man 7 unix
 
 ChardevKind parse_kind(const Element& e) {
   const std::string type = e.required("type");
   const auto found = std::ranges::find(kKinds, type, &KindName::name);
-  if (found != kKinds.end()) return found->kind;
+  if (found != kKinds.end())
+    return found->kind;
   e.unsupported("type '" + printable(type.substr(0, 64)) + "' is not implemented");
   return ChardevKind::Null;
 }
@@ -33,17 +35,22 @@ void parse_source(const Element& e, Chardev& dev) {
   if (source && dev.kind != ChardevKind::Null) {
     // The path of a pty is where it was in an earlier run; each run gets a new one.
     const std::string path = source->path("path");
-    if (dev.kind != ChardevKind::Pty) dev.path = path;
+    if (dev.kind != ChardevKind::Pty)
+      dev.path = path;
   }
   if (source && dev.kind == ChardevKind::Unix) {
     dev.listen = source->choice("mode", {"bind", "connect"}) == "bind";
-    if (dev.path.size() > kMaxSocketPath) source->invalid("a socket's path has 107 bytes at most");
+    if (dev.path.size() > kMaxSocketPath)
+      source->invalid("a socket's path has 107 bytes at most");
   }
-  if (source && dev.kind == ChardevKind::File) dev.append = source->flag("append").value_or(false);
+  if (source && dev.kind == ChardevKind::File)
+    dev.append = source->flag("append").value_or(false);
   const bool needs_path = dev.kind == ChardevKind::File || dev.kind == ChardevKind::Dev ||
                           (dev.kind == ChardevKind::Unix && dev.role != ChardevRole::Channel);
-  if (needs_path && dev.path.empty()) e.invalid("<source path=> is missing");
-  if (dev.kind == ChardevKind::Unix && dev.path.empty()) dev.listen = true;
+  if (needs_path && dev.path.empty())
+    e.invalid("<source path=> is missing");
+  if (dev.kind == ChardevKind::Unix && dev.path.empty())
+    dev.listen = true;
 }
 
 void parse_serial_target(const Element& e, Chardev& dev) {
@@ -56,8 +63,10 @@ void parse_serial_target(const Element& e, Chardev& dev) {
 }
 
 void parse_target(const Element& e, Chardev& dev) {
-  if (dev.role == ChardevRole::Serial) parse_serial_target(e, dev);
-  if (dev.role == ChardevRole::Parallel) dev.port = e.number<uint32_t>("port", 0, 2);
+  if (dev.role == ChardevRole::Serial)
+    parse_serial_target(e, dev);
+  if (dev.role == ChardevRole::Parallel)
+    dev.port = e.number<uint32_t>("port", 0, 2);
   if (dev.role == ChardevRole::Console) {
     dev.target_type = e.choice("type", {"serial", "virtio"});
     dev.port = e.number<uint32_t>("port", 0, 63);
@@ -78,10 +87,13 @@ void parse_target(const Element& e, Chardev& dev) {
 Chardev parse_chardev(const Element& e, ChardevRole role) {
   Chardev dev{.info = parse_info(e), .role = role, .kind = parse_kind(e)};
   // virsh repeats a pty's path here for old programs.
-  if (role == ChardevRole::Console) static_cast<void>(e.path("tty"));
+  if (role == ChardevRole::Console)
+    static_cast<void>(e.path("tty"));
   parse_source(e, dev);
-  if (auto target = e.child("target")) parse_target(*target, dev);
-  if (role == ChardevRole::Channel && dev.target_type.empty()) e.invalid("<target type=> is missing");
+  if (auto target = e.child("target"))
+    parse_target(*target, dev);
+  if (role == ChardevRole::Channel && dev.target_type.empty())
+    e.invalid("<target type=> is missing");
   return dev;
 }
 

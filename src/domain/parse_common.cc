@@ -15,7 +15,8 @@ constexpr uint32_t kMaxIndex = 255;  // of a controller: PCI has 256 buses
 
 Address parse_pci(const Element& e) {
   Address a{.kind = AddressKind::Pci};
-  if (e.number<uint32_t>("domain").value_or(0) != 0) e.unsupported("PCI domains other than 0");
+  if (e.number<uint32_t>("domain").value_or(0) != 0)
+    e.unsupported("PCI domains other than 0");
   a.controller = e.number<uint32_t>("bus", 0, kMaxIndex).value_or(0);
   a.slot = e.number<uint32_t>("slot", 0, 31).value_or(0);
   a.function = e.number<uint32_t>("function", 0, 7).value_or(0);
@@ -45,7 +46,8 @@ Address parse_usb(const Element& e) {
   a.controller = e.number<uint32_t>("bus", 0, kMaxIndex).value_or(0);
   a.usb_port = e.string("port");
   for (std::string_view part : split(a.usb_port, '.')) {
-    if (!a.usb_port.empty() && !parse_int<uint8_t>(part)) e.invalid("a USB port is like '1' or '1.2'");
+    if (!a.usb_port.empty() && !parse_int<uint8_t>(part))
+      e.invalid("a USB port is like '1' or '1.2'");
   }
   return a;
 }
@@ -70,7 +72,8 @@ constexpr std::array<AddressParser, 5> kAddresses = {{{"pci", parse_pci},
 Address parse_address(const Element& e) {
   const std::string type = e.required("type");
   const auto found = std::ranges::find(kAddresses, type, &AddressParser::type);
-  if (found != kAddresses.end()) return found->parse(e);
+  if (found != kAddresses.end())
+    return found->parse(e);
   e.unsupported("type '" + printable(type) + "' is not implemented");
   return {};
 }
@@ -92,11 +95,14 @@ std::string parse_alias(const Element& e) {
 
 DeviceInfo parse_info(const Element& e) {
   DeviceInfo info{.place = e.place()};
-  if (auto alias = e.child("alias")) info.alias = parse_alias(*alias);
-  if (auto address = e.child("address")) info.address = parse_address(*address);
+  if (auto alias = e.child("alias"))
+    info.alias = parse_alias(*alias);
+  if (auto address = e.child("address"))
+    info.address = parse_address(*address);
   if (auto boot = e.child("boot")) {
     info.boot_order = boot->number<uint32_t>("order", 1, 9999);
-    if (!info.boot_order) boot->invalid("attribute 'order' is missing");
+    if (!info.boot_order)
+      boot->invalid("attribute 'order' is missing");
   }
   return info;
 }

@@ -67,7 +67,8 @@ void parse_model(const Element& e, Controller& c) {
 }
 
 void parse_pci(const Element& e, Controller& c) {
-  if (auto hole = e.child("pcihole64")) c.pcihole64_kib = hole->text_kib();
+  if (auto hole = e.child("pcihole64"))
+    c.pcihole64_kib = hole->text_kib();
   if (auto model = e.child("model")) {
     c.pci_model_name = model->choice(
         "name", {"pci-bridge", "i82801b11-bridge", "pcie-pci-bridge", "pcie-root-port", "ioh3420",
@@ -79,21 +80,25 @@ void parse_pci(const Element& e, Controller& c) {
     c.chassis_nr = target->number<uint32_t>("chassisNr", 1, 255);
     c.bus_nr = target->number<uint32_t>("busNr", 1, 254);
     c.hotplug = target->flag("hotplug");
-    if (auto node = target->child("node")) c.numa_node = node->text_number<uint32_t>(0, 127);
+    if (auto node = target->child("node"))
+      c.numa_node = node->text_number<uint32_t>(0, 127);
   }
 }
 
 void parse_virtio_driver(const Element& e, Controller& c) {
   auto driver = e.child("driver");
-  if (!driver) return;
+  if (!driver)
+    return;
   c.info.virtio = parse_virtio(*driver);
-  if (c.type != "scsi") return;
+  if (c.type != "scsi")
+    return;
   c.queues = driver->number<uint32_t>("queues", 1, 1024);
   c.cmd_per_lun = driver->number<uint32_t>("cmd_per_lun", 1, 65535);
   c.max_sectors = driver->number<uint32_t>("max_sectors", 1, 65535);
   c.ioeventfd = driver->flag("ioeventfd");
   c.iothread = driver->number<uint32_t>("iothread", 1, 1024);
-  if (!c.model.starts_with("virtio")) driver->invalid("only virtio-scsi has options");
+  if (!c.model.starts_with("virtio"))
+    driver->invalid("only virtio-scsi has options");
 }
 
 }  // namespace
@@ -102,12 +107,16 @@ Controller parse_controller(const Element& e) {
   Controller c{.info = parse_info(e), .type = e.required("type")};
   c.index = e.number<uint32_t>("index", 0, 255).value_or(0);
   parse_model(e, c);
-  if (c.type == "pci") parse_pci(e, c);
-  if (c.type == "scsi" || c.type == "virtio-serial") parse_virtio_driver(e, c);
+  if (c.type == "pci")
+    parse_pci(e, c);
+  if (c.type == "scsi" || c.type == "virtio-serial")
+    parse_virtio_driver(e, c);
   if (c.type == "usb") {
     c.ports = e.number<uint32_t>("ports", 1, 15);
-    if (c.ports && !c.model.ends_with("xhci")) e.invalid("only xhci has a number of ports");
-    if (auto master = e.child("master")) c.master_port = master->number<uint32_t>("startport", 0, 5);
+    if (c.ports && !c.model.ends_with("xhci"))
+      e.invalid("only xhci has a number of ports");
+    if (auto master = e.child("master"))
+      c.master_port = master->number<uint32_t>("startport", 0, 5);
   }
   if (c.type == "virtio-serial") {
     c.ports = e.number<uint32_t>("ports", 1, 511);

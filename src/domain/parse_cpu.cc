@@ -24,7 +24,8 @@ std::string parse_cpu_word(const Element& e, std::string word) {
 }
 
 void parse_model(const Element& e, Cpu& cpu) {
-  // Only migration compares with other hosts' models; without it "allow" has nothing to fall back to.
+  // Only migration compares with other hosts' models; without it "allow" has nothing to fall back
+  // to.
   e.choice("fallback", {"allow", "forbid"});
   cpu.vendor_id = e.string("vendor_id");
   if (!cpu.vendor_id.empty() &&
@@ -32,7 +33,8 @@ void parse_model(const Element& e, Cpu& cpu) {
     e.invalid("attribute 'vendor_id' has 12 characters, no comma");
   }
   const std::string model = e.text();
-  if (!model.empty()) cpu.model = parse_cpu_word(e, model);
+  if (!model.empty())
+    cpu.model = parse_cpu_word(e, model);
 }
 
 void parse_topology(const Element& e, Cpu& cpu) {
@@ -86,11 +88,13 @@ NumaCell parse_cell(const Element& e, uint32_t position) {
   NumaCell cell{.place = e.place()};
   cell.id = e.number<uint32_t>("id", 0, kMaxCells - 1).value_or(position);
   cell.cpus = e.string("cpus");
-  if (!cell.cpus.empty()) check_ranges(e, cell.cpus, kMaxVcpus);
+  if (!cell.cpus.empty())
+    check_ranges(e, cell.cpus, kMaxVcpus);
   cell.memory_kib = cell_kib(e);
   cell.access = e.choice("memAccess", {"shared", "private"});
-  cell.discard = e.flag("discard");
-  if (auto distances = e.child("distances")) parse_distances(*distances, cell);
+  e.choice("discard", {"no"});  // only for files, which are not implemented
+  if (auto distances = e.child("distances"))
+    parse_distances(*distances, cell);
   return cell;
 }
 
@@ -100,7 +104,8 @@ void parse_numa(const Element& e, Cpu& cpu) {
   }
   std::ranges::stable_sort(cpu.cells, {}, &NumaCell::id);
   for (uint32_t i = 0; i < cpu.cells.size(); ++i) {
-    if (cpu.cells[i].id != i) e.invalid("the cells' ids must be 0, 1, 2 …, each once");
+    if (cpu.cells[i].id != i)
+      e.invalid("the cells' ids must be 0, 1, 2 …, each once");
   }
 }
 
@@ -108,7 +113,8 @@ void parse_details(const Element& e, Cpu& cpu) {
   if (auto cache = e.child("cache")) {
     cpu.cache_mode = cache->choice("mode", {"passthrough", "emulate", "disable"});
     cpu.cache_level = cache->number<uint32_t>("level", 3, 3);
-    if (cpu.cache_mode == "emulate" && !cpu.cache_level) cache->invalid("mode emulate needs level 3");
+    if (cpu.cache_mode == "emulate" && !cpu.cache_level)
+      cache->invalid("mode emulate needs level 3");
   }
   if (auto bits = e.child("maxphysaddr")) {
     cpu.physaddr_mode = bits->choice("mode", {"passthrough", "emulate"});
@@ -117,7 +123,8 @@ void parse_details(const Element& e, Cpu& cpu) {
   for (const Element& feature : e.children("feature")) {
     CpuFeature f{.name = parse_cpu_word(feature, feature.required("name"))};
     f.policy = feature.choice("policy", {"force", "require", "optional", "disable", "forbid"});
-    if (f.policy.empty()) f.policy = "require";
+    if (f.policy.empty())
+      f.policy = "require";
     cpu.features.push_back(std::move(f));
   }
 }
@@ -131,12 +138,17 @@ Cpu parse_cpu(const Element& e) {
   e.choice("match", {"exact"});
   cpu.check = e.choice("check", {"none", "partial", "full"});
   cpu.migratable = e.flag("migratable");
-  if (auto model = e.child("model")) parse_model(*model, cpu);
-  if (cpu.mode.empty() && !cpu.model.empty()) cpu.mode = "custom";
-  if (auto topology = e.child("topology")) parse_topology(*topology, cpu);
+  if (auto model = e.child("model"))
+    parse_model(*model, cpu);
+  if (cpu.mode.empty() && !cpu.model.empty())
+    cpu.mode = "custom";
+  if (auto topology = e.child("topology"))
+    parse_topology(*topology, cpu);
   parse_details(e, cpu);
-  if (auto numa = e.child("numa")) parse_numa(*numa, cpu);
-  if (cpu.mode.empty() && !cpu.features.empty()) e.invalid("features without a model");
+  if (auto numa = e.child("numa"))
+    parse_numa(*numa, cpu);
+  if (cpu.mode.empty() && !cpu.features.empty())
+    e.invalid("features without a model");
   return cpu;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// <devices>: which elements there are, and the parsers of the small ones. An element that no row of the
-// table names stays unconsumed and is refused by the sweep.
+// <devices>: which elements there are, and the parsers of the small ones. An element that no row of
+// the table names stays unconsumed and is refused by the sweep.
 #include <algorithm>
 #include <array>
 
@@ -17,17 +17,22 @@ Input parse_input(const Element& e) {
   if (input.bus.empty()) {
     input.bus = input.type == "tablet" ? "usb" : input.type == "passthrough" ? "virtio" : "ps2";
   }
-  input.model = e.choice("model", {"virtio", "virtio-non-transitional"});
+  input.model = e.choice("model", {"virtio"});
   if (auto driver = e.child("driver")) {
     input.info.virtio = parse_virtio(*driver);
-    if (input.bus != "virtio") driver->invalid("options of virtio on another bus");
+    if (input.bus != "virtio")
+      driver->invalid("options of virtio on another bus");
   }
   if (input.type == "passthrough") {
-    if (auto source = e.child("source")) input.evdev = source->path("evdev");
-    if (input.evdev.empty()) e.invalid("<source evdev=> is missing");
-    if (input.bus != "virtio") e.invalid("passthrough is on bus virtio");
+    if (auto source = e.child("source"))
+      input.evdev = source->path("evdev");
+    if (input.evdev.empty())
+      e.invalid("<source evdev=> is missing");
+    if (input.bus != "virtio")
+      e.invalid("passthrough is on bus virtio");
   }
-  if (input.bus == "ps2" && input.type == "tablet") e.invalid("a tablet is on usb or virtio");
+  if (input.bus == "ps2" && input.type == "tablet")
+    e.invalid("a tablet is on usb or virtio");
   return input;
 }
 
@@ -35,13 +40,16 @@ Memballoon parse_memballoon(const Element& e) {
   Memballoon balloon{.info = parse_info(e)};
   balloon.model =
       e.choice("model", {"virtio", "virtio-transitional", "virtio-non-transitional", "none"});
-  if (balloon.model.empty()) e.invalid("attribute 'model' is missing");
+  if (balloon.model.empty())
+    e.invalid("attribute 'model' is missing");
   balloon.autodeflate = e.flag("autodeflate");
   balloon.free_page_reporting = e.flag("freePageReporting");
-  if (auto driver = e.child("driver")) balloon.info.virtio = parse_virtio(*driver);
+  if (auto driver = e.child("driver"))
+    balloon.info.virtio = parse_virtio(*driver);
   if (auto stats = e.child("stats")) {
     balloon.stats_period_s = stats->number<uint32_t>("period", 0, 86400);
-    if (balloon.stats_period_s.value_or(0) > 0) stats->unsupported("statistics are not implemented");
+    if (balloon.stats_period_s.value_or(0) > 0)
+      stats->unsupported("statistics are not implemented");
   }
   return balloon;
 }
@@ -49,22 +57,28 @@ Memballoon parse_memballoon(const Element& e) {
 Rng parse_rng(const Element& e) {
   Rng rng{.info = parse_info(e)};
   rng.model = e.choice("model", {"virtio", "virtio-transitional", "virtio-non-transitional"});
-  if (rng.model.empty()) e.invalid("attribute 'model' is missing");
-  if (auto driver = e.child("driver")) rng.info.virtio = parse_virtio(*driver);
+  if (rng.model.empty())
+    e.invalid("attribute 'model' is missing");
+  if (auto driver = e.child("driver"))
+    rng.info.virtio = parse_virtio(*driver);
   if (auto rate = e.child("rate")) {
     rng.rate_bytes = rate->number<uint32_t>("bytes", 1, 1U << 30U);
     rng.rate_period_ms = rate->number<uint32_t>("period", 1, 1U << 30U);
-    if (!rng.rate_bytes) rate->invalid("attribute 'bytes' is missing");
+    if (!rng.rate_bytes)
+      rate->invalid("attribute 'bytes' is missing");
   }
   if (auto backend = e.child("backend")) {
     rng.backend = backend->choice("model", {"random", "builtin"});
     if (rng.backend == "random") {
       rng.path = backend->text();
-      if (rng.path.empty()) rng.path = "/dev/random";
-      if (rng.path.front() != '/') backend->invalid("not an absolute path");
+      if (rng.path.empty())
+        rng.path = "/dev/random";
+      if (rng.path.front() != '/')
+        backend->invalid("not an absolute path");
     }
   }
-  if (rng.backend.empty()) e.invalid("<backend model=> is missing");
+  if (rng.backend.empty())
+    e.invalid("<backend model=> is missing");
   return rng;
 }
 
@@ -72,7 +86,8 @@ Watchdog parse_watchdog(const Element& e) {
   Watchdog w{.info = parse_info(e)};
   w.model = e.choice("model", {"i6300esb", "ib700", "itco"});
   w.action = e.choice("action", {"reset", "shutdown", "poweroff", "pause", "none", "inject-nmi"});
-  if (w.action.empty()) w.action = "reset";
+  if (w.action.empty())
+    w.action = "reset";
   return w;
 }
 
@@ -107,14 +122,17 @@ void append_chardev(const Element& e, Domain& d) {
 
 template <auto Parse, auto Member>
 void only_one(const Element& e, Domain& d) {
-  if ((d.*Member).has_value()) e.invalid("given twice");
+  if ((d.*Member).has_value())
+    e.invalid("given twice");
   (d.*Member) = Parse(e);
 }
 
 void parse_emulator(const Element& e, Domain& d) {
-  if (!d.emulator.empty()) e.invalid("given twice");
+  if (!d.emulator.empty())
+    e.invalid("given twice");
   d.emulator = e.exact_text(4095);
-  if (!d.emulator.starts_with('/')) e.invalid("not an absolute path");
+  if (!d.emulator.starts_with('/'))
+    e.invalid("not an absolute path");
 }
 
 struct DeviceParser {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// <disk>. A format is what the definition says; an image whose format is not stated is raw and is never
-// probed, because a guest can write any header into a raw image.
+// <disk>. A format is what the definition says; an image whose format is not stated is raw and is
+// never probed, because a guest can write any header into a raw image.
 #include <algorithm>
 #include <cctype>
 
@@ -14,7 +14,8 @@ constexpr size_t kMaxBacking = 200;  // members of a chain, as qemu::kMaxChainDe
 
 SourceKind parse_kind(const Element& e) {
   const std::string type = e.choice("type", {"file", "block"});
-  if (!e.find("type")) e.invalid("attribute 'type' is missing");
+  if (!e.find("type"))
+    e.invalid("attribute 'type' is missing");
   return type == "block" ? SourceKind::Block : SourceKind::File;
 }
 
@@ -29,14 +30,16 @@ std::string parse_format(const Element& e, const char* attribute) {
 
 std::optional<uint64_t> parse_metadata_cache(const Element& e) {
   auto cache = e.child("metadata_cache");
-  if (!cache) return std::nullopt;
+  if (!cache)
+    return std::nullopt;
   auto size = cache->child("max_size");
   if (!size) {
     cache->invalid("<max_size> is missing");
     return std::nullopt;
   }
   const std::string unit = size->string("unit");
-  if (unit.empty() || unit == "bytes" || unit == "b") return size->text_number<uint64_t>(1, 1ULL << 40U);
+  if (unit.empty() || unit == "bytes" || unit == "b")
+    return size->text_number<uint64_t>(1, 1ULL << 40U);
   return size->text_kib() * 1024;
 }
 
@@ -52,11 +55,14 @@ std::vector<BackingStore> parse_backing(Element e) {
     } else {
       e.invalid("<format> is missing: a format is never guessed");
     }
-    if (auto source = e.child("source")) member.path = parse_source(*source, member.kind);
-    if (member.path.empty()) e.invalid("<source> is missing");
+    if (auto source = e.child("source"))
+      member.path = parse_source(*source, member.kind);
+    if (member.path.empty())
+      e.invalid("<source> is missing");
     chain.push_back(std::move(member));
     auto next = e.child("backingStore");
-    if (!next || chain.size() > kMaxBacking) break;
+    if (!next || chain.size() > kMaxBacking)
+      break;
     e = *next;
   }
   return chain;
@@ -65,10 +71,12 @@ std::vector<BackingStore> parse_backing(Element e) {
 void parse_driver(const Element& e, Disk& disk) {
   e.choice("name", {"qemu"});
   const std::string format = parse_format(e, "type");
-  if (!format.empty()) disk.format = format;
-  disk.cache = e.choice("cache", {"default", "none", "writeback", "writethrough", "directsync",
-                                  "unsafe"});
-  if (disk.cache == "default") disk.cache.clear();
+  if (!format.empty())
+    disk.format = format;
+  disk.cache =
+      e.choice("cache", {"default", "none", "writeback", "writethrough", "directsync", "unsafe"});
+  if (disk.cache == "default")
+    disk.cache.clear();
   disk.io = e.choice("io", {"threads", "native", "io_uring"});
   disk.discard = e.choice("discard", {"unmap", "ignore"});
   disk.detect_zeroes = e.choice("detect_zeroes", {"off", "on", "unmap"});
@@ -77,14 +85,13 @@ void parse_driver(const Element& e, Disk& disk) {
   disk.copy_on_read = e.flag("copy_on_read");
   disk.ioeventfd = e.flag("ioeventfd");
   disk.event_idx = e.flag("event_idx");
-  disk.discard_no_unref = e.flag("discard_no_unref");
-  if (disk.discard_no_unref) e.unsupported("attribute 'discard_no_unref' is newer than this QEMU");
   disk.queues = e.number<uint32_t>("queues", 1, 1024);
   disk.queue_size = e.number<uint32_t>("queue_size", 2, 1024);
   disk.iothread = e.number<uint32_t>("iothread", 1, 1024);
   disk.info.virtio = parse_virtio(e);
   disk.metadata_cache_bytes = parse_metadata_cache(e);
-  if (disk.metadata_cache_bytes && disk.format != "qcow2") e.invalid("only qcow2 has a metadata cache");
+  if (disk.metadata_cache_bytes && disk.format != "qcow2")
+    e.invalid("only qcow2 has a metadata cache");
 }
 
 // vda, sdaa, hdc, fdb: what addresses and aliases are made from.
@@ -96,14 +103,16 @@ void parse_target(const Element& e, Disk& disk) {
                      (disk.target.starts_with("vd") || disk.target.starts_with("sd") ||
                       disk.target.starts_with("hd") || disk.target.starts_with("fd")) &&
                      std::ranges::all_of(disk.target, letter);
-  if (!known) e.unsupported("'" + printable(disk.target.substr(0, 16)) + "' is not vda, sdb, hdc, fda …");
+  if (!known)
+    e.unsupported("'" + printable(disk.target.substr(0, 16)) + "' is not vda, sdb, hdc, fda …");
   if (disk.bus.empty() && known) {
     const char first = disk.target.front();
     disk.bus = first == 'v' ? "virtio" : first == 's' ? "scsi" : first == 'h' ? "ide" : "fdc";
   }
   disk.tray_open = e.choice("tray", {"open", "closed"}) == "open";
   disk.removable = e.flag("removable");
-  if (disk.removable && disk.bus != "usb") e.invalid("'removable' is for usb disks");
+  if (disk.removable && disk.bus != "usb")
+    e.invalid("'removable' is for usb disks");
   disk.rotation_rate = e.number<uint32_t>("rotation_rate", 1, 0xFFFE);
   if (disk.rotation_rate && (disk.bus == "virtio" || disk.bus == "usb" || disk.bus == "fdc")) {
     e.invalid("'rotation_rate' is for ide, sata and scsi disks");
@@ -113,17 +122,22 @@ void parse_target(const Element& e, Disk& disk) {
 std::string printable_text(const Element& e, size_t limit) {
   std::string text = e.exact_text(limit);
   const auto plain = [](char c) { return c >= 0x20 && c < 0x7F; };
-  if (!std::ranges::all_of(text, plain)) e.invalid("only printable ASCII characters");
+  if (!std::ranges::all_of(text, plain))
+    e.invalid("only printable ASCII characters");
   return text;
 }
 
 void parse_identity(const Element& e, Disk& disk) {
-  if (auto serial = e.child("serial")) disk.serial = printable_text(*serial, 247);
-  if (auto vendor = e.child("vendor")) disk.vendor = printable_text(*vendor, 8);
-  if (auto product = e.child("product")) disk.product = printable_text(*product, 16);
+  if (auto serial = e.child("serial"))
+    disk.serial = printable_text(*serial, 247);
+  if (auto vendor = e.child("vendor"))
+    disk.vendor = printable_text(*vendor, 8);
+  if (auto product = e.child("product"))
+    disk.product = printable_text(*product, 16);
   if (auto wwn = e.child("wwn")) {
     disk.wwn = wwn->text();
-    if (disk.wwn.size() != 16 || !parse_int<uint64_t>(disk.wwn, 16)) wwn->invalid("16 hex digits");
+    if (disk.wwn.size() != 16 || !parse_int<uint64_t>(disk.wwn, 16))
+      wwn->invalid("16 hex digits");
   }
   const bool scsi = disk.bus == "scsi";
   if (!scsi && (!disk.vendor.empty() || !disk.product.empty())) {
@@ -158,19 +172,25 @@ void check_disk(const Element& e, const Disk& disk) {
   const bool any_virtio = v.iommu || v.ats || v.packed || v.page_per_vq || disk.ioeventfd ||
                           disk.event_idx || disk.queues || disk.queue_size || disk.iothread ||
                           !disk.model.empty();
-  if (any_virtio && !virtio) e.invalid("options of virtio on bus '" + disk.bus + "'");
+  if (any_virtio && !virtio)
+    e.invalid("options of virtio on bus '" + disk.bus + "'");
   const bool floppy = disk.device == "floppy";
-  if (floppy != (disk.bus == "fdc")) e.invalid("a floppy is on bus fdc, and nothing else is");
-  if (virtio && disk.device == "cdrom") e.invalid("a cdrom is on ide, sata, scsi or usb");
-  if (disk.path.empty() && disk.device == "disk") e.invalid("<source> is missing");
-  if (disk.tray_open && disk.device == "disk") e.invalid("a disk has no tray");
+  if (floppy != (disk.bus == "fdc"))
+    e.invalid("a floppy is on bus fdc, and nothing else is");
+  if (virtio && disk.device == "cdrom")
+    e.invalid("a cdrom is on ide, sata, scsi or usb");
+  if (disk.path.empty() && disk.device == "disk")
+    e.invalid("<source> is missing");
+  if (disk.tray_open && disk.device == "disk")
+    e.invalid("a disk has no tray");
   if (disk.readonly && disk.device == "disk" && (disk.bus == "ide" || disk.bus == "sata")) {
     e.invalid("ide and sata disks cannot be readonly");
   }
   if (disk.io == "native" && disk.cache != "none" && disk.cache != "directsync") {
     e.invalid("io 'native' needs cache none or directsync");
   }
-  if (disk.shareable && disk.format != "raw") e.invalid("a shareable disk must be raw");
+  if (disk.shareable && disk.format != "raw")
+    e.invalid("a shareable disk must be raw");
   if (disk.path.empty() && disk.backing && !disk.backing->empty()) {
     e.invalid("a chain without a source");
   }
@@ -182,20 +202,23 @@ Disk parse_disk(const Element& e) {
   Disk disk{.info = parse_info(e)};
   disk.kind = parse_kind(e);
   const std::string device = e.choice("device", {"disk", "cdrom", "floppy"});
-  if (!device.empty()) disk.device = device;
+  if (!device.empty())
+    disk.device = device;
   disk.model = e.choice("model", {"virtio", "virtio-transitional", "virtio-non-transitional"});
   if (auto target = e.child("target")) {
     parse_target(*target, disk);
   } else {
     e.invalid("<target> is missing");
   }
-  if (auto driver = e.child("driver")) parse_driver(*driver, disk);
+  if (auto driver = e.child("driver"))
+    parse_driver(*driver, disk);
   if (auto source = e.child("source")) {
     disk.path = parse_source(*source, disk.kind);
     // A start that cannot have the medium is refused, which is what "mandatory" asks for.
     source->choice("startupPolicy", {"mandatory"});
   }
-  if (auto backing = e.child("backingStore")) disk.backing = parse_backing(*backing);
+  if (auto backing = e.child("backingStore"))
+    disk.backing = parse_backing(*backing);
   disk.readonly = e.has("readonly") || disk.device == "cdrom";
   disk.shareable = e.has("shareable");
   parse_identity(e, disk);

@@ -21,7 +21,8 @@ constexpr std::array<KindName, 4> kKinds = {{{"user", InterfaceKind::User},
 InterfaceKind parse_kind(const Element& e) {
   const std::string type = e.required("type");
   const auto found = std::ranges::find(kKinds, type, &KindName::name);
-  if (found != kKinds.end()) return found->kind;
+  if (found != kKinds.end())
+    return found->kind;
   e.unsupported("type '" + printable(type.substr(0, 64)) + "' is not implemented");
   return InterfaceKind::User;
 }
@@ -29,9 +30,11 @@ InterfaceKind parse_kind(const Element& e) {
 // Name of a network device: IFNAMSIZ is 16 with the NUL, dev_valid_name() forbids '/' and blanks.
 std::string parse_ifname(const Element& e, const char* attribute) {
   std::string name = e.string(attribute);
-  const auto plain = [](char c) { return c > 0x20 && c < 0x7F && c != '/' && c != ':' && c != '%'; };
-  if (!name.empty() && (name.size() > 15 || name == "." || name == ".." ||
-                        !std::ranges::all_of(name, plain))) {
+  const auto plain = [](char c) {
+    return c > 0x20 && c < 0x7F && c != '/' && c != ':' && c != '%';
+  };
+  if (!name.empty() &&
+      (name.size() > 15 || name == "." || name == ".." || !std::ranges::all_of(name, plain))) {
     e.invalid("'" + printable(name.substr(0, 64)) + "' is not an interface's name");
   }
   return name;
@@ -65,7 +68,8 @@ void parse_driver(const Element& e, Interface& nic) {
   const VirtioOptions& v = nic.info.virtio;
   const bool any = nic.queues || nic.rx_queue_size || nic.tx_queue_size || nic.ioeventfd ||
                    nic.event_idx || v.iommu || v.ats || v.packed || v.page_per_vq;
-  if (any && !nic.model.starts_with("virtio")) e.invalid("options of virtio on another model");
+  if (any && !nic.model.starts_with("virtio"))
+    e.invalid("options of virtio on another model");
   if (nic.kind == InterfaceKind::User && nic.backend == "vhost") {
     e.invalid("user networking has no vhost");
   }
@@ -83,7 +87,8 @@ void parse_source(const Element& e, Interface& nic) {
     nic.lower = parse_ifname(*source, "dev");
     nic.mode = source->choice("mode", {"vepa", "bridge", "private", "passthrough"});
   }
-  if (nic.kind == InterfaceKind::Direct && nic.mode.empty()) nic.mode = "vepa";
+  if (nic.kind == InterfaceKind::Direct && nic.mode.empty())
+    nic.mode = "vepa";
   if ((nic.kind == InterfaceKind::Bridge && nic.bridge.empty()) ||
       (nic.kind == InterfaceKind::Direct && nic.lower.empty())) {
     e.invalid("<source> is missing");
@@ -92,35 +97,42 @@ void parse_source(const Element& e, Interface& nic) {
 
 void parse_target(const Element& e, Interface& nic) {
   nic.target = parse_ifname(e, "dev");
-  if (nic.kind == InterfaceKind::Ethernet) nic.target_managed = e.flag("managed").value_or(true);
+  if (nic.kind == InterfaceKind::Ethernet)
+    nic.target_managed = e.flag("managed").value_or(true);
   // A dump of a running guest carries names that were made up for that run; libvirt drops them too.
   const bool made_up = nic.target.starts_with("vnet") || nic.target.starts_with("macvtap");
-  if (made_up && nic.target_managed) nic.target.clear();
+  if (made_up && nic.target_managed)
+    nic.target.clear();
 }
 
 }  // namespace
 
 Interface parse_interface(const Element& e) {
   Interface nic{.info = parse_info(e), .kind = parse_kind(e)};
-  if (auto mac = e.child("mac")) nic.mac = parse_mac(*mac);
+  if (auto mac = e.child("mac"))
+    nic.mac = parse_mac(*mac);
   if (auto model = e.child("model")) {
-    nic.model = model->choice("type", {"virtio", "virtio-transitional", "virtio-non-transitional",
-                                       "e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "i82551",
-                                       "i82557b", "i82559er", "vmxnet3"});
+    nic.model = model->choice(
+        "type", {"virtio", "virtio-transitional", "virtio-non-transitional", "e1000", "e1000e",
+                 "rtl8139", "ne2k_pci", "pcnet", "i82551", "i82557b", "i82559er", "vmxnet3"});
   }
   parse_source(e, nic);
-  if (auto target = e.child("target")) parse_target(*target, nic);
-  if (auto driver = e.child("driver")) parse_driver(*driver, nic);
+  if (auto target = e.child("target"))
+    parse_target(*target, nic);
+  if (auto driver = e.child("driver"))
+    parse_driver(*driver, nic);
   if (auto link = e.child("link")) {
-    const std::string state = link->choice("state", {"up", "down"});
-    if (!state.empty()) nic.link_up = state == "up";
+    link->choice("state", {"up"});  // QEMU starts every link up
   }
-  if (auto mtu = e.child("mtu")) nic.mtu = mtu->number<uint32_t>("size", 68, 65535);
-  if (nic.mtu && nic.kind == InterfaceKind::User) e.unsupported("mtu of user networking");
+  if (auto mtu = e.child("mtu"))
+    nic.mtu = mtu->number<uint32_t>("size", 68, 65535);
+  if (nic.mtu && nic.kind == InterfaceKind::User)
+    e.unsupported("mtu of user networking");
   if (auto rom = e.child("rom")) {
     nic.rom_enabled = rom->flag("enabled");
     nic.rom_bar = rom->flag("bar");
-    if (nic.rom_enabled == false && nic.rom_bar) rom->invalid("a bar of a ROM that is not enabled");
+    if (nic.rom_enabled == false && nic.rom_bar)
+      rom->invalid("a bar of a ROM that is not enabled");
   }
   return nic;
 }

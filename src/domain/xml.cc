@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Document: bounds first, then characters, then pugixml (no entities, no DTD, no network), then shape.
-// Element: typed views of attributes and texts. An unconsumed part is found by its address in the tree,
-// which is stable because nothing is ever changed in it.
+// Document: bounds first, then characters, then pugixml (no entities, no DTD, no network), then
+// shape. Element: typed views of attributes and texts. An unconsumed part is found by its address
+// in the tree, which is stable because nothing is ever changed in it.
 #include "domain/xml.h"
 
 #include <algorithm>
@@ -21,11 +21,14 @@ constexpr size_t kShown = 64;       // bytes of a value that a message repeats
 
 std::string quoted(std::string_view value) {
   std::string text = printable(value.substr(0, kShown));
-  if (value.size() > kShown) text += "…";
+  if (value.size() > kShown)
+    text += "…";
   return "'" + text + "'";
 }
 
-bool is_element(pugi::xml_node node) { return node.type() == pugi::node_element; }
+bool is_element(pugi::xml_node node) {
+  return node.type() == pugi::node_element;
+}
 
 bool is_text(pugi::xml_node node) {
   return node.type() == pugi::node_pcdata || node.type() == pugi::node_cdata;
@@ -74,7 +77,8 @@ Result<std::unique_ptr<Document>> Document::open(std::string_view xml,
 Result<> Document::build() {
   lines_.push_back(0);
   for (size_t i = 0; i < xml_.size(); ++i) {
-    if (xml_[i] == '\n') lines_.push_back(i + 1);
+    if (xml_[i] == '\n')
+      lines_.push_back(i + 1);
   }
   if (TextFault fault = find_text_fault(xml_); fault.what != nullptr) {
     return fail(Errc::Invalid, at(place(static_cast<ptrdiff_t>(fault.offset))) + fault.what);
@@ -83,7 +87,8 @@ Result<> Document::build() {
   const unsigned options = pugi::parse_default | pugi::parse_declaration;
   const pugi::xml_parse_result parsed =
       tree_.load_buffer(xml_.data(), xml_.size(), options, pugi::encoding_utf8);
-  if (!parsed) return fail(Errc::Invalid, at(place(parsed.offset)) + parsed.description());
+  if (!parsed)
+    return fail(Errc::Invalid, at(place(parsed.offset)) + parsed.description());
   return check_shape();
 }
 
@@ -100,8 +105,10 @@ Result<> Document::check_shape() const {
   while (node) {
     if (is_element(node)) {
       ++elements;
-      if (depth > kMaxDepth) return fail(Errc::Invalid, at(place(node)) + "nested too deeply");
-      if (elements > kMaxElements) return fail(Errc::Invalid, at(place(node)) + "too many elements");
+      if (depth > kMaxDepth)
+        return fail(Errc::Invalid, at(place(node)) + "nested too deeply");
+      if (elements > kMaxElements)
+        return fail(Errc::Invalid, at(place(node)) + "too many elements");
     }
     if (node.first_child()) {
       node = node.first_child();
@@ -112,7 +119,8 @@ Result<> Document::check_shape() const {
       node = node.parent();
       --depth;
     }
-    if (!node || node == root()) break;
+    if (!node || node == root())
+      break;
     node = node.next_sibling();
   }
   return {};
@@ -147,13 +155,16 @@ std::string Document::at(Place place) const {
 }
 
 void Document::error(Errc code, Place where, std::string_view element, std::string_view message) {
-  if (error_) return;
+  if (error_)
+    return;
   error_.emplace(code, at(where) + "<" + printable(element) + ">: " + std::string(message));
 }
 
 Result<> Document::sweep() {
-  if (!error_) sweep_node(root());
-  if (error_) return fail(*error_);
+  if (!error_)
+    sweep_node(root());
+  if (error_)
+    return fail(*error_);
   return {};
 }
 
@@ -168,9 +179,11 @@ bool Document::sweep_node(pugi::xml_node node) {
     return false;
   }
   for (pugi::xml_attribute attribute : node.attributes()) {
-    if (consumed_.contains(attribute.internal_object())) continue;
+    if (consumed_.contains(attribute.internal_object()))
+      continue;
     const std::string_view name = attribute.name();
-    if (name.starts_with("xmlns:")) continue;  // declares a prefix; what uses it is refused itself
+    if (name.starts_with("xmlns:"))
+      continue;  // declares a prefix; what uses it is refused itself
     const bool again = node.attribute(attribute.name()) != attribute;
     error(again ? Errc::Invalid : Errc::Unsupported, here, node.name(),
           "attribute " + quoted(name) + (again ? " given twice" : " is not implemented"));
@@ -178,7 +191,8 @@ bool Document::sweep_node(pugi::xml_node node) {
   }
   for (pugi::xml_node child : node.children()) {
     if (is_element(child)) {
-      if (!sweep_node(child)) return false;
+      if (!sweep_node(child))
+        return false;
     } else if (is_text(child) && !consumed_.contains(child.internal_object())) {
       error(Errc::Invalid, here, node.name(),
             "text " + quoted(trim(child.value())) + " means nothing here");
@@ -190,16 +204,19 @@ bool Document::sweep_node(pugi::xml_node node) {
 
 std::optional<std::string> Element::find(const char* attribute) const {
   const pugi::xml_attribute found = node_.attribute(attribute);
-  if (!found) return std::nullopt;
+  if (!found)
+    return std::nullopt;
   doc_->consume(found.internal_object());
   std::string value = found.value();
-  if (value.size() > kMaxValue) invalid("attribute " + quoted(attribute) + " is too long");
+  if (value.size() > kMaxValue)
+    invalid("attribute " + quoted(attribute) + " is too long");
   return value;
 }
 
 std::string Element::required(const char* attribute) const {
   auto value = find(attribute);
-  if (!value || value->empty()) invalid("attribute " + quoted(attribute) + " is missing");
+  if (!value || value->empty())
+    invalid("attribute " + quoted(attribute) + " is missing");
   return value.value_or("");
 }
 
@@ -213,7 +230,8 @@ std::string Element::path(const char* attribute) const {
 
 std::string Element::one_of(std::string value, std::string_view what,
                             std::initializer_list<std::string_view> allowed) const {
-  if (std::ranges::find(allowed, value) != allowed.end()) return value;
+  if (std::ranges::find(allowed, value) != allowed.end())
+    return value;
   unsupported(std::string(what) + quoted(value) + " is not implemented");
   return {};
 }
@@ -221,14 +239,17 @@ std::string Element::one_of(std::string value, std::string_view what,
 std::string Element::choice(const char* attribute,
                             std::initializer_list<std::string_view> allowed) const {
   auto value = find(attribute);
-  if (!value) return {};
+  if (!value)
+    return {};
   return one_of(std::move(*value), std::string(attribute) + " ", allowed);
 }
 
 std::optional<bool> Element::flag(const char* attribute) const {
   auto value = find(attribute);
-  if (!value) return std::nullopt;
-  if (*value == "yes" || *value == "on") return true;
+  if (!value)
+    return std::nullopt;
+  if (*value == "yes" || *value == "on")
+    return true;
   if (*value != "no" && *value != "off") {
     invalid("attribute " + quoted(attribute) + ": " + quoted(*value) + " is neither yes nor no");
   }
@@ -248,9 +269,9 @@ int64_t Element::integer(std::string_view text, std::string_view attribute, int6
     return 0;
   }
   constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-  const bool in_range = negative ? *magnitude <= kMost && -static_cast<int64_t>(*magnitude) >= low
-                                 : *magnitude <= high && (low <= 0 ||
-                                       *magnitude >= static_cast<uint64_t>(low));
+  const bool in_range =
+      negative ? *magnitude <= kMost && -static_cast<int64_t>(*magnitude) >= low
+               : *magnitude <= high && (low <= 0 || *magnitude >= static_cast<uint64_t>(low));
   if (!in_range) {
     invalid(what + " is out of range");
     return 0;
@@ -261,15 +282,19 @@ int64_t Element::integer(std::string_view text, std::string_view attribute, int6
 std::string Element::exact_text(size_t max_bytes) const {
   std::string value;
   for (pugi::xml_node child : node_.children()) {
-    if (!is_text(child)) continue;
+    if (!is_text(child))
+      continue;
     doc_->consume(child.internal_object());
     value += child.value();
   }
-  if (value.size() > max_bytes) invalid("the text is too long");
+  if (value.size() > max_bytes)
+    invalid("the text is too long");
   return value;
 }
 
-std::string Element::text() const { return std::string(trim(exact_text(kMaxValue))); }
+std::string Element::text() const {
+  return std::string(trim(exact_text(kMaxValue)));
+}
 
 std::string Element::text_choice(std::initializer_list<std::string_view> allowed) const {
   return one_of(text(), "", allowed);
@@ -292,7 +317,8 @@ uint64_t Element::text_kib() const {
 }
 
 std::string Element::verbatim() const {
-  // Walks without recursion: what is kept unread may be of any shape that the document's bounds allow.
+  // Walks without recursion: what is kept unread may be of any shape that the document's bounds
+  // allow.
   std::vector<pugi::xml_node> open{node_};
   while (!open.empty()) {
     const pugi::xml_node node = open.back();
@@ -308,7 +334,8 @@ std::string Element::verbatim() const {
 
 std::optional<Element> Element::child(const char* name) const {
   const pugi::xml_node found = node_.child(name);
-  if (!found) return std::nullopt;
+  if (!found)
+    return std::nullopt;
   return Element(*doc_, found);
 }
 
@@ -321,7 +348,8 @@ std::vector<Element> Element::children(const char* name) const {
 std::vector<std::string> Element::child_names() const {
   std::vector<std::string> names;
   for (pugi::xml_node node : node_.children()) {
-    if (is_element(node)) names.emplace_back(node.name());
+    if (is_element(node))
+      names.emplace_back(node.name());
   }
   return names;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one way in which a definition's XML is read. Every look at an attribute, a child or a text marks
-// it as consumed; sweep() then finds whatever nobody looked at, so that an element that is not
-// implemented cannot be ignored, by construction. The first error is kept and the readers go on with
-// defaults: a parser reads like a list of fields. Private to src/domain.
+// The one way in which a definition's XML is read. Every look at an attribute, a child or a text
+// marks it as consumed; sweep() then finds whatever nobody looked at, so that an element that is
+// not implemented cannot be ignored, by construction. The first error is kept and the readers go on
+// with defaults: a parser reads like a list of fields. Private to src/domain.
 #pragma once
 
 #include <concepts>
@@ -81,7 +81,8 @@ class Element {
   std::optional<Int> number(const char* attribute, Int low = 0,
                             Int high = std::numeric_limits<Int>::max()) const {
     auto value = find(attribute);
-    if (!value) return std::nullopt;
+    if (!value)
+      return std::nullopt;
     auto number = integer(*value, attribute, static_cast<int64_t>(low), bounded(high));
     return static_cast<Int>(number);
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A completed Domain as QEMU's arguments. Pure: what only the running daemon knows comes in as Wiring.
-// Everything that can be JSON (-blockdev, -device, -netdev, -object, -audiodev) is JSON, so that no
-// comma, quote or '=' in a path or name can start an option of its own; the few options without a JSON
-// form double their commas (QemuOpts).
+// A completed Domain as QEMU's arguments. Pure: what only the running daemon knows comes in as
+// Wiring. Everything that can be JSON (-blockdev, -device, -netdev, -object, -audiodev) is JSON, so
+// that no comma, quote or '=' in a path or name can start an option of its own; the few options
+// without a JSON form double their commas (QemuOpts).
 #pragma once
 
 #include <map>
@@ -23,17 +23,17 @@ struct InterfaceWiring {
 };
 
 struct Wiring {
-  bool kvm = false;          // -accel kvm; a definition of type kvm needs it
-  int monitor_fd = -1;       // a listening AF_UNIX socket; -1: no monitor
-  std::map<std::string, ImageChain> images;              // by alias of the disk, top first
-  std::map<std::string, InterfaceWiring> interfaces;     // by alias of the interface
-  std::map<std::string, int> socket_fds;                 // by alias of a listening unix chardev: its socket
-  std::string runtime_dir;   // for sockets of channels without a path, "<runtime_dir>/<name>"
-  std::string log_name;      // what -name says; "" for the guest's name
-  bool sandbox = true;       // seccomp: no obsolete calls, no new privileges, no exec, no priorities
+  bool kvm = false;                          // -accel kvm; a definition of type kvm needs it
+  int monitor_fd = -1;                       // a listening AF_UNIX socket; -1: no monitor
+  std::map<std::string, ImageChain> images;  // by alias of the disk, top first
+  std::map<std::string, InterfaceWiring> interfaces;  // by alias of the interface
+  std::map<std::string, int> socket_fds;  // by alias of a listening unix chardev: its socket
+  std::string runtime_dir;  // for sockets of channels without a path, "<runtime_dir>/<name>"
+  std::string log_name;     // what -name says; "" for the guest's name
+  bool sandbox = true;      // seccomp: no obsolete calls, no new privileges, no exec, no priorities
   bool start_paused = true;  // -S: the daemon says `cont` once everything is read back
-  // A dry run: fds that are not there yet are written as "?", and a disk without a chain is shown as
-  // its definition has it. Otherwise both are errors.
+  // A dry run: fds that are not there yet are written as "?", and a disk without a chain is shown
+  // as its definition has it. Otherwise both are errors.
   bool preview = false;
 };
 
@@ -42,8 +42,8 @@ struct Wiring {
 // Thread-safe.
 Result<std::vector<std::string>> command_line(const domain::Domain& domain, const Wiring& wiring);
 
-// Name of a node of a disk's chain in QEMU: `layer` 0 is the top. The format node is what a device or a
-// higher layer uses, the storage node below it has the file open.
+// Name of a node of a disk's chain in QEMU: `layer` 0 is the top. The format node is what a device
+// or a higher layer uses, the storage node below it has the file open.
 std::string format_node(const domain::Disk& disk, size_t layer);
 std::string storage_node(const domain::Disk& disk, size_t layer);
 

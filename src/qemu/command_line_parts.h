@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pieces of command_line(): an argument list, a small JSON object writer, and one function a device
-// family. Private to src/qemu/command_line*.cc.
+// The pieces of command_line(): an argument list, a small JSON object writer, and one function a
+// device family. Private to src/qemu/command_line*.cc.
 #pragma once
 
 #include <concepts>
@@ -14,8 +14,8 @@
 
 namespace tenure::qemu {
 
-// A JSON object in the order in which its members are added. Texts must be UTF-8, which parse() made
-// sure of.
+// A JSON object in the order in which its members are added. Texts must be UTF-8, which parse()
+// made sure of.
 class Json {
  public:
   Json() = default;

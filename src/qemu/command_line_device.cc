@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The small devices: input, balloon, random numbers, watchdog, panic notifier, generation id.
+#include "qemu/command_line_parts.h"
+
+namespace tenure::qemu {
+namespace {
+
+using domain::Input;
+using domain::Rng;
+
+constexpr uint32_t kPvpanicPort = 0x505;  // docs/specs/pvpanic of QEMU
+
+void add_input(Builder& b, const Input& input) {
+  if (input.bus == "ps2")
+    return;  // part of every PC: the keyboard controller has both
+  const bool usb = input.bus == "usb";
+  const std::string kind = usb && input.type == "keyboard" ? "kbd" : input.type;
+  Json json("driver", input.type == "passthrough" ? "virtio-input-host-pci"
+                      : usb                       ? "usb-" + kind
+                                                  : "virtio-" + kind + "-pci");
+  json.maybe("evdev", input.evdev);
+  Builder::virtio(json, input.info.virtio);
+  b.place(json, input.info);
+  b.device(json);
+}
+
+void add_rng(Builder& b, const Rng& rng) {
+  const std::string id = "obj" + rng.info.alias;
+  Json object("qom-type", rng.backend == "random" ? "rng-random" : "rng-builtin");
+  b.object(object.text("id", id).maybe("filename", rng.path));
+  Json json("driver", Builder::virtio_name("virtio-rng", rng.model));
+  json.text("rng", id).maybe("max-bytes", rng.rate_bytes);
+  // QEMU limits to max-bytes a period; libvirt's default period is one second.
+  if (rng.rate_bytes)
+    json.number("period", rng.rate_period_ms.value_or(1000));
+  Builder::virtio(json, rng.info.virtio);
+  b.place(json, rng.info);
+  b.device(json);
+}
+
+void add_balloon(Builder& b) {
+  const auto& balloon = b.domain().memballoon;
+  if (!balloon || balloon->model == "none")
+    return;
+  Json json("driver", Builder::virtio_name("virtio-balloon", balloon->model));
+  json.maybe("deflate-on-oom", balloon->autodeflate)
+      .maybe("free-page-reporting", balloon->free_page_reporting);
+  Builder::virtio(json, balloon->info.virtio);
+  b.place(json, balloon->info);
+  b.device(json);
+}
+
+void add_watchdog(Builder& b, const domain::Watchdog& w) {
+  if (w.model == "itco") {
+    b.add("-global", "ICH9-LPC.noreboot=off");  // part of q35
+    return;
+  }
+  Json json("driver", w.model);
+  b.place(json, w.info);
+  b.device(json);
+}
+
+void add_panic(Builder& b, const domain::Panic& panic) {
+  if (panic.model == "hyperv")
+    return;  // a CPU flag
+  Json json("driver", panic.model == "isa" ? "pvpanic" : "pvpanic-pci");
+  if (panic.model == "isa") {
+    json.number("ioport", panic.info.address.iobase.value_or(kPvpanicPort));
+  } else {
+    b.place(json, panic.info);
+  }
+  b.device(json);
+}
+
+}  // namespace
+
+Result<> add_inputs(Builder& b) {
+  for (const Input& input : b.domain().inputs) add_input(b, input);
+  return {};
+}
+
+Result<> add_small_devices(Builder& b) {
+  const domain::Domain& d = b.domain();
+  add_balloon(b);
+  for (const Rng& rng : d.rngs) add_rng(b, rng);
+  for (const domain::Watchdog& w : d.watchdogs) add_watchdog(b, w);
+  for (const domain::Panic& panic : d.panics) add_panic(b, panic);
+  if (!d.genid.empty()) {
+    b.device(Json("driver", "vmgenid").text("guid", d.genid == "generate" ? "auto" : d.genid));
+  }
+  return {};
+}
+
+}  // namespace tenure::qemu
