@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <chrono>
@@ -39,6 +39,14 @@ std::string unescape_octal(std::string_view text) {
     at += 3;
   }
   return plain;
+}
+
+// Raw calls: glibc 2.36 declares these two without extern "C".
+UniqueFd pidfd_of(pid_t pid) {
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+}
+int kill_pidfd(const UniqueFd& process) {
+  return static_cast<int>(syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0));
 }
 
 struct Mount {
@@ -200,14 +208,14 @@ Result<> Cgroup::kill_all() const {
       if (!done.insert(pid).second)
         continue;
       any_new = true;
-      UniqueFd process(pidfd_open(pid, 0));
+      UniqueFd process = pidfd_of(pid);
       if (!process && errno != ESRCH)
         return fail_sys("open pidfd of", std::to_string(pid));
       // The pid may have been reused since it was read: kill only what is still a member.
       TRY(auto still, processes());
       if (!process || std::ranges::find(still, pid) == still.end())
         continue;
-      if (pidfd_send_signal(process.get(), SIGKILL, nullptr, 0) < 0 && errno != ESRCH)
+      if (kill_pidfd(process) < 0 && errno != ESRCH)
         return fail_sys("kill", std::to_string(pid));
     }
     if (!any_new)
@@ -239,9 +247,11 @@ Result<> wait_members(const Cgroup& cgroup, int timeout_ms) {
     TRY(auto pids, cgroup.processes());
     if (pids.empty())
       return {};
-    UniqueFd process(pidfd_open(pids.front(), 0));
-    if (!process)
+    UniqueFd process = pidfd_of(pids.front());
+    if (!process && errno == ESRCH)
       continue;  // it went meanwhile
+    if (!process)
+      return fail_sys("open pidfd of", std::to_string(pids.front()));
     int left = timeout_ms < 0 ? -1 : remaining_ms(deadline);
     if (left == 0)
       return fail(Errc::Timeout, cgroup.path() + " still has processes");

@@ -55,8 +55,8 @@ class Fence {
   virtual Result<> dissolve() = 0;
   // To find it again in adopt(): the v2 slot number, 0 on v1.
   virtual uint32_t slot() const = 0;
-  // Accesses refused so far; nullopt where the kernel does not count (v1). NotFound once the cgroup
-  // is removed, so ask before that.
+  // Accesses refused so far; nullopt where the kernel does not count (v1). The kernel frees the
+  // count some time after the cgroup's removal (NotFound then), so ask before that.
   virtual Result<std::optional<uint64_t>> denials() const = 0;
 };
 

@@ -154,17 +154,24 @@ Result<Access> FenceMaps::access_of(uint32_t slot, const AclRule& rule) const {
   return access_from_bits(bits);
 }
 
-Result<Access> FenceMaps::put(uint32_t slot, const AclRule& rule) const {
-  TRY(Access before, access_of(slot, rule));
-  if (before == rule.access)
-    return before;
+// A grant mostly meets no entry and a release one that is there, so both take one call then.
+Result<RuleChange> FenceMaps::put(uint32_t slot, const AclRule& rule) const {
+  int map = objects_.rules.get();
   tenure_rule key = to_key(slot, rule);
   uint32_t bits = to_bits(rule.access);
-  int err = bits == 0 ? bpf_map_delete_elem(objects_.rules.get(), &key)
-                      : bpf_map_update_elem(objects_.rules.get(), &key, &bits, BPF_ANY);
+  RuleChange change{.changed = true, .before = {}};
+  int err = bits == 0 ? bpf_map_delete_elem(map, &key)
+                      : bpf_map_update_elem(map, &key, &bits, BPF_NOEXIST);
+  if (bits == 0 && err == -ENOENT)
+    return RuleChange{};
+  if (bits != 0 && err == -EEXIST) {
+    TRY(change.before, access_of(slot, rule));
+    change.changed = change.before != rule.access;
+    err = change.changed ? bpf_map_update_elem(map, &key, &bits, BPF_ANY) : 0;
+  }
   if (err < 0)
     return fail_sys("write rule", describe(slot, rule) + full_hint(err), -err);
-  return before;
+  return change;
 }
 
 Result<> FenceMaps::erase(const tenure_rule& key) const {

@@ -27,6 +27,12 @@ Result<FenceObjects> load_fence_objects();
 // open_fence_v2().
 Result<FenceObjects> open_fence_objects(const std::string& pin_dir);
 
+// What put() did. `before` is what the entry said; of one that was erased that is not known.
+struct RuleChange {
+  bool changed = false;
+  Access before;
+};
+
 // One system call or two each; errors name the operation and the object. Not thread-safe.
 class FenceMaps {
  public:
@@ -46,8 +52,8 @@ class FenceMaps {
 
   // Of exactly this type, major, minor|any; none if there is no entry.
   Result<Access> access_of(uint32_t slot, const AclRule& key) const;
-  // Makes the entry say rule.access (none: erases it); returns what it said before.
-  Result<Access> put(uint32_t slot, const AclRule& rule) const;
+  // Makes the entry say rule.access (none: erases it).
+  Result<RuleChange> put(uint32_t slot, const AclRule& rule) const;
   Result<> erase(const tenure_rule& key) const;
   // Calls `each` for every rule of every slot.
   Result<> for_each_rule(

@@ -101,11 +101,12 @@ Result<Outcome> FenceV2::deny_all() {
 
 Result<Outcome> FenceV2::set(const AclRule& rule) {
   TRY_OK(check_numbers(rule));
-  TRY(Access before, maps_->put(slot_, rule));
+  TRY(RuleChange change, maps_->put(slot_, rule));
   if (auto in_force = check_attached(); !in_force) {
     // What was refused must not stay behind as a rule; what was taken away stays away.
     AclRule narrower = rule;
-    narrower.access = rule.access.minus(rule.access.minus(before));
+    if (change.changed)
+      narrower.access = rule.access.minus(rule.access.minus(change.before));
     TRY_OK(maps_->put(slot_, narrower));
     return fail(std::move(in_force).error().context("set " + to_string(rule)));
   }
@@ -113,7 +114,7 @@ Result<Outcome> FenceV2::set(const AclRule& rule) {
   if (now != rule.access)
     return fail(Errc::Lost, fmt::format("set {}: somebody else made it \"{}\" meanwhile",
                                         to_string(rule), to_string(now)));
-  return before == rule.access ? Outcome::Unchanged : Outcome::Changed;
+  return change.changed ? Outcome::Changed : Outcome::Unchanged;
 }
 
 // Sorted rules by slot, of the slots in `wanted`.
