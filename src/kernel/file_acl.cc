@@ -49,6 +49,7 @@ static_assert(sizeof(RawEntry) == 8);
 constexpr uint16_t kReadBit = 4;
 constexpr uint16_t kWriteBit = 2;
 constexpr uint16_t kOurBits = kReadBit | kWriteBit;
+constexpr uint16_t kSearchBit = 1;
 
 struct Entry {
   uint16_t tag = 0;
@@ -193,14 +194,46 @@ void drop_needless_mask(Acl& acl) {
     acl.erase(mask);
 }
 
-Result<Outcome> check_owner(const File& file, Access access) {
-  Access own = to_access(static_cast<uint16_t>(file.facts.st_mode >> 6 & 7));
-  if (own.covers(access))
+std::string letters(uint16_t bits) {
+  std::string text = to_string(to_access(bits));
+  if ((bits & kSearchBit) != 0)
+    text += 'x';
+  return text;
+}
+
+Result<Outcome> check_owner(const File& file, uint16_t wanted) {
+  if ((wanted & ~(file.facts.st_mode >> 6)) == 0)
     return Outcome::Unchanged;
   return fail(Errc::Denied,
               fmt::format("uid {} owns the file and its mode {:04o} does not give {}: "
                           "chmod it",
-                          file.facts.st_uid, file.facts.st_mode & 07777, to_string(access)));
+                          file.facts.st_uid, file.facts.st_mode & 07777, letters(wanted)));
+}
+
+// Of the entry's bits only those in `ours` are touched: they become `wanted`.
+Result<Outcome> put_entry(int fd, uint32_t uid, uint16_t wanted, uint16_t ours) {
+  TRY(File file, load(fd));
+  if (file.facts.st_uid == uid)
+    return check_owner(file, wanted);
+  Acl& acl = file.acl;
+  const uint16_t mask = mask_of(acl);
+  auto entry = find(acl, kUser, uid);
+  const uint16_t old = entry == acl.end() ? uint16_t{0} : entry->perm;
+  if (entry != acl.end() && (old & mask & ours) == wanted && (old & ours) == wanted)
+    return Outcome::Unchanged;
+  const uint16_t others = given_to_others(acl, uid);
+  const auto without_old = static_cast<uint16_t>(mask & (others | ~old));
+  const auto widened = static_cast<uint16_t>(without_old | wanted | (old & mask & ~ours));
+  if (const auto gained = static_cast<uint16_t>(others & widened & ~mask); gained != 0)
+    return fail(
+        Errc::Denied,
+        fmt::format("the file's ACL mask withholds {} from others, and giving uid {} access "
+                    "would give it to them: take it from their entries (getfacl shows them)",
+                    letters(gained), uid));
+  put_user(acl, uid, static_cast<uint16_t>((old & ~ours) | wanted));
+  put_mask(acl, widened);
+  TRY_OK(store(fd, acl));
+  return Outcome::Changed;
 }
 
 }  // namespace
@@ -209,29 +242,13 @@ Result<Outcome> set_file_acl(int fd, uint32_t uid, Access access) {
   if (access.none() || access.mknod || uid == kNoId)
     return fail(Errc::Invalid,
                 fmt::format("ACL entry {}:'{}': r, w or rw, for a uid", uid, to_string(access)));
-  TRY(File file, load(fd));
-  if (file.facts.st_uid == uid)
-    return check_owner(file, access);
-  Acl& acl = file.acl;
-  const uint16_t wanted = to_bits(access);
-  const uint16_t mask = mask_of(acl);
-  auto entry = find(acl, kUser, uid);
-  const uint16_t old = entry == acl.end() ? uint16_t{0} : entry->perm;
-  if (entry != acl.end() && (old & mask & kOurBits) == wanted && (old & kOurBits) == wanted)
-    return Outcome::Unchanged;
-  const uint16_t others = given_to_others(acl, uid);
-  const auto without_old = static_cast<uint16_t>(mask & (others | ~old));
-  const auto widened = static_cast<uint16_t>(without_old | wanted | (old & mask & ~kOurBits));
-  if (const auto gained = static_cast<uint16_t>(others & widened & ~mask); gained != 0)
-    return fail(
-        Errc::Denied,
-        fmt::format("the file's ACL mask withholds {} from others, and giving uid {} access "
-                    "would give it to them: take it from their entries (getfacl shows them)",
-                    to_string(to_access(gained)), uid));
-  put_user(acl, uid, static_cast<uint16_t>((old & ~kOurBits) | wanted));
-  put_mask(acl, widened);
-  TRY_OK(store(fd, acl));
-  return Outcome::Changed;
+  return put_entry(fd, uid, to_bits(access), kOurBits);
+}
+
+Result<Outcome> set_search_acl(int fd, uint32_t uid) {
+  if (uid == kNoId)
+    return fail(Errc::Invalid, "ACL entry: no uid");
+  return put_entry(fd, uid, kSearchBit, kSearchBit);
 }
 
 Result<Outcome> remove_file_acl(int fd, uint32_t uid) {

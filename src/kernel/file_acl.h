@@ -20,6 +20,9 @@ namespace tenure::kernel {
 // Not safe against others who change the ACL of the same file in the same moment: there is no lock
 // for that.
 Result<Outcome> set_file_acl(int fd, uint32_t uid, Access access);
+// The entry `uid:--x` on a folder, so that QEMU may pass through it to its images and to nothing
+// else there; otherwise as set_file_acl(), whose read and write bits stay.
+Result<Outcome> set_search_acl(int fd, uint32_t uid);
 // Removes the entry of `uid` and takes from the mask what nobody else has; when no extended entry
 // is left the file is as it was before the first (mode bits, and no xattr). Nobody else gains
 // anything. Unchanged if there is no such entry.
