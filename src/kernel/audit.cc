@@ -56,8 +56,9 @@ class SignalsBlocked {
 
 class NetlinkAudit final : public Audit {
  public:
-  NetlinkAudit(UniqueFd sender, UniqueFd listener, UniqueFd wake)
+  NetlinkAudit(UniqueFd sender, UniqueFd status, UniqueFd listener, UniqueFd wake)
       : sender_fd_(std::move(sender)),
+        status_fd_(std::move(status)),
         listener_fd_(std::move(listener)),
         wake_fd_(std::move(wake)),
         own_pid_(own_audit_pid()),
@@ -103,7 +104,9 @@ class NetlinkAudit final : public Audit {
   void await(Lock& lock, const AuditTickets& tickets, Clock::time_point deadline);
   std::string explain(const AuditTickets& tickets, const Result<AuditStatus>& now) const;
 
-  const UniqueFd sender_fd_;  // used by the sender's thread only
+  const UniqueFd
+      sender_fd_;  // used by the sender's thread only, as is the next: two, so that a late
+  const UniqueFd status_fd_;  // answer to one question is never taken for the ack of a record
   const UniqueFd listener_fd_;
   const UniqueFd wake_fd_;  // ends the listener's poll
   const int32_t own_pid_;
@@ -180,7 +183,9 @@ std::string NetlinkAudit::explain(const AuditTickets& tickets,
   if (now->backlog > 0)
     return fmt::format("not seen in time: {} records wait in the kernel, auditd (pid {}) is slow",
                        now->backlog, now->auditd_pid);
-  const uint32_t lost = now->lost - tickets.front()->lost_before.value_or(now->lost);
+  auto handed =
+      std::ranges::find_if(tickets, [](const auto& t) { return t->lost_before.has_value(); });
+  const uint32_t lost = handed == tickets.end() ? 0 : now->lost - *(*handed)->lost_before;
   if (lost > 0 && now->rate_limit > 0)
     return fmt::format("the kernel dropped it: rate limit of {} records/s (auditctl -r 0 lifts it)",
                        now->rate_limit);
@@ -223,7 +228,7 @@ void NetlinkAudit::serve_status(Lock& lock) {
   const uint64_t serving = status_wanted_;
   held_since_ = Clock::now();
   lock.unlock();
-  Result<AuditStatus> answer = query_audit_status(sender_fd_.get());
+  Result<AuditStatus> answer = query_audit_status(status_fd_.get());
   lock.lock();
   held_since_ = {};
   status_ = std::move(answer);
@@ -336,9 +341,10 @@ class NoAudit final : public Audit {
 
 Result<std::unique_ptr<Audit>> open_netlink_audit() {
   TRY(UniqueFd sender, open_audit_socket());
+  TRY(UniqueFd asker, open_audit_socket());
   // Only a user namespace is told apart here: without CAP_AUDIT_CONTROL we can do without the
   // status.
-  if (Result<AuditStatus> status = query_audit_status(sender.get());
+  if (Result<AuditStatus> status = query_audit_status(asker.get());
       !status && status.error().code() == Errc::Unsupported)
     return fail(status.error());
   TRY_OK(check_capabilities());
@@ -351,8 +357,8 @@ Result<std::unique_ptr<Audit>> open_netlink_audit() {
   if (!wake)
     return fail_sys("eventfd", "");
   try {
-    auto audit =
-        std::make_unique<NetlinkAudit>(std::move(sender), std::move(listener), std::move(wake));
+    auto audit = std::make_unique<NetlinkAudit>(std::move(sender), std::move(asker),
+                                                std::move(listener), std::move(wake));
     audit->start();
     return audit;
   } catch (const std::system_error& error) {  // std::thread

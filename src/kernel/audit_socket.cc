@@ -96,16 +96,20 @@ Result<UniqueFd> open_audit_socket() {
 }
 
 Result<AuditStatus> query_audit_status(int fd) {
-  if (int sent = audit_request_status(fd); sent <= 0)
+  const int sequence = audit_request_status(fd);
+  if (sequence <= 0)
     return fail(audit_error("ask the kernel's audit status (AUDIT_GET, needs CAP_AUDIT_CONTROL)",
-                            sent < 0 ? -sent : ECONNREFUSED));
-  // The answer is there when the request returns: the kernel serves it within sendto(2).
+                            sequence < 0 ? -sequence : ECONNREFUSED));
+  // A kernel thread sends the answer after the ack (audit_send_reply()). What an earlier call did
+  // not wait for may come first.
   pollfd readable{fd, POLLIN, 0};
   while (poll(&readable, 1, kReplyMs) > 0) {
     audit_reply reply{};
     int size = audit_get_reply(fd, &reply, GET_REPLY_NONBLOCKING, 0);
     if (size < 0)
       return fail(audit_error("read the kernel's audit status", -size));
+    if (reply.nlh->nlmsg_seq != static_cast<uint32_t>(sequence))
+      continue;
     if (reply.type == AUDIT_GET && reply.status != nullptr)
       return to_status(*reply.status);
     if (reply.type == NLMSG_ERROR && reply.error != nullptr && reply.error->error != 0)
