@@ -145,6 +145,22 @@ TEST_F(FileAcl, WorksThroughAnOrdinaryFdToo) {
   EXPECT_EQ(can(kGuest), "r");
 }
 
+TEST_F(FileAcl, SearchEntryLetsTheGuestPassButNotList) {
+  make(0644);
+  ASSERT_EQ(chmod(dir_.c_str(), 0700), 0);
+  UniqueFd folder = open_file(dir_, O_PATH | O_DIRECTORY).value();
+  EXPECT_EQ(can(kGuest), "");
+  EXPECT_EQ(set_search_acl(folder.get(), kGuest), Outcome::Changed);
+  EXPECT_EQ(can(kGuest), "r");
+  EXPECT_EQ(file_acl_of(folder.get(), kGuest).value(), Access{});
+  EXPECT_EQ(set_search_acl(folder.get(), kGuest), Outcome::Unchanged);
+  EXPECT_EQ(remove_file_acl(folder.get(), kGuest), Outcome::Changed);
+  EXPECT_EQ(can(kGuest), "");
+  struct stat facts{};
+  ASSERT_EQ(stat(dir_.c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 07777, 0700U);
+}
+
 TEST_F(FileAcl, OwnerNeedsNoEntryAndCannotHaveOne) {
   EXPECT_EQ(set_file_acl(fd_.get(), kOwner, kReadWrite), Outcome::Unchanged);
   EXPECT_EQ(attribute(), "");
