@@ -380,14 +380,18 @@ void TenureBook::compact() {
   }
 }
 
+// What names a grant was really granted, and has a release of its own.
 void TenureBook::void_run(uint32_t run) {
-  for (uint32_t at : states_[run].tenures) {
+  auto is_void = [this](uint32_t at) {
+    if (tenures_[at].grant)
+      return false;
     if (tenures_[at].open())
       unindex(at);
     tenures_[at].run = kVoided;
     ++voided_;
-  }
-  states_[run].tenures.clear();
+    return true;
+  };
+  std::erase_if(states_[run].tenures, is_void);
 }
 
 std::vector<const Tenure*> TenureBook::open_tenures(std::string_view uuid, std::string_view node) {
