@@ -3,6 +3,7 @@
 its console, and independent witnesses of what the kernel has granted (bpftool, devices.list, /proc) that
 use none of Tenure's code. Everything made here is named after the test and its pid and goes with it."""
 import contextlib
+import glob
 import json
 import os
 import re
@@ -73,6 +74,7 @@ class Instance:
         with open(os.path.join(self.root, "etc", "tenure", "tenure.conf"), "w", encoding="utf-8") as file:
             file.write(config)
         self.cleanup = contextlib.ExitStack()
+        self.pins = set()
 
     def __enter__(self):
         return self
@@ -89,7 +91,16 @@ class Instance:
                 selector.select(10)
             os.close(descriptor)
         self.cleanup.close()
+        for folder in self.pins:
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remember_pins(self, program):
+        """The folder where the device program of that id is pinned goes with this instance."""
+        for pin in glob.glob("/sys/fs/bpf/tenure-*/program"):
+            shown = run("bpftool", "-j", "prog", "show", "pinned", pin, check=False)
+            if shown.returncode == 0 and json.loads(shown.stdout)["id"] == program:
+                self.pins.add(os.path.dirname(pin))
 
     def tenure(self, *words, check=True):
         return run(f"{BIN}/tenure", "--root", self.root, *words, check=check)
@@ -176,13 +187,19 @@ def rules_of_devices_list(cgroup):
     return rules
 
 
-def rules_of_bpf(cgroup):
-    """cgroup v2: the rules of the guest's slot in the map of the program attached to its cgroup, by bpftool alone."""
+def device_program(cgroup):
+    """The id of the one device program that is attached to the cgroup."""
     attached = json.loads(run("bpftool", "-j", "cgroup", "show", cgroup).stdout)
     programs = [entry["id"] for entry in attached if entry["attach_type"] in ("device", "cgroup_device")]
     assert len(programs) == 1, f"{len(programs)} device programs on {cgroup}: {attached}"
+    return programs[0]
+
+
+def rules_of_bpf(cgroup):
+    """cgroup v2: the rules of the guest's slot in the map of the program attached to its cgroup, by bpftool alone."""
     maps = {}
-    for number in json.loads(run("bpftool", "-j", "prog", "show", "id", str(programs[0])).stdout)["map_ids"]:
+    program = str(device_program(cgroup))
+    for number in json.loads(run("bpftool", "-j", "prog", "show", "id", program).stdout)["map_ids"]:
         maps[json.loads(run("bpftool", "-j", "map", "show", "id", str(number)).stdout)["type"]] = number
     words = lambda raw: [int.from_bytes(bytes(int(byte, 16) for byte in raw[i:i + 4]), "little")
                          for i in range(0, len(raw), 4)]
