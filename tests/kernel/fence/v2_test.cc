@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "bpf/fence_layout.h"
 #include "tests/kernel/fence/support.h"
 
 namespace tenure::kernel::testing {
@@ -310,6 +311,26 @@ TEST_F(FenceV2Test, AForeignProgramBesideOursIsNoLoss) {
   ASSERT_OK(cgroup.add(prisoner.pid()));
   EXPECT_EQ(prisoner.open("/dev/null", O_RDONLY), EPERM);
   EXPECT_OK(fence->list());
+}
+
+// The state between attaching and setting the slot, with a rule that could apply if slot 0 were
+// one.
+TEST_F(FenceV2Test, SlotZeroDeniesWhateverTheRulesSay) {
+  Cgroup cgroup = make_cgroup();
+  int program = bpf_obj_get((std::string(kPins) + "/program").c_str());
+  int rules = bpf_obj_get((std::string(kPins) + "/rules").c_str());
+  tenure_rule key{.slot = 0, .type = BPF_DEVCG_DEV_CHAR, .major = 1, .minor = 3};
+  uint32_t all = BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD;
+  ASSERT_EQ(bpf_map_update_elem(rules, &key, &all, BPF_ANY), 0);
+  ASSERT_EQ(bpf_prog_attach(program, cgroup.dir_fd(), BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI), 0);
+  close(rules);
+  close(program);
+  Prisoner prisoner;
+  ASSERT_OK(cgroup.add(prisoner.pid()));
+  EXPECT_EQ(prisoner.open("/dev/null", O_RDONLY), EPERM);
+  auto adopted = control_->adopt(cgroup, 0);
+  ASSERT_FALSE(adopted);
+  EXPECT_EQ(adopted.error().code(), Errc::Lost);
 }
 
 TEST_F(FenceV2Test, NumbersBeyondTheKernelsAreRefused) {
