@@ -276,7 +276,7 @@ class Allocator {
       if (bus.kind == nullptr || bus.kind->accepts != Plug::Conventional)
         continue;
       for (uint32_t slot = bus.kind->first_slot; slot <= bus.kind->last_slot; ++slot) {
-        free += bus.used.at(slot) == 0 ? 1 : 0;
+        free += bus.used.at(slot) == 0 ? 1U : 0U;
       }
     }
     return free;
