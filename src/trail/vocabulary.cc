@@ -124,7 +124,7 @@ constexpr auto kNet =
     row(resource("net"), change("old-net", "new-net", kText, "MAC, \"?\" for none"),
         std::array{ours("ifname", kText, "interface on the host"),
                    ours("bridge", kText, "bridge that it is a port of"),
-                   ours("type", kWord, "kind of backend: bridge, ethernet, direct, user, pty, …"),
+                   ours("type", kWord, "kind of backend: bridge, ethernet, direct, user"),
                    ours("lower", kText, "lower device of a macvtap"), kDevice});
 
 constexpr auto kNetOpen =
@@ -148,8 +148,8 @@ constexpr auto kHostdev = row(
 
 constexpr auto kChardev =
     row(resource("chardev"), change("old-chardev", "new-chardev", kText, kPathOrNone),
-        std::array{ours("type", kWord, "kind of backend: bridge, ethernet, direct, user, pty, …"),
-                   kDevtype, kOurRdev, kDevice});
+        std::array{ours("type", kWord, "kind of backend: pty, unix, file, dev, …"), kDevtype,
+                   kOurRdev, kDevice});
 
 constexpr auto kSmartcard =
     row(resource("smartcard"),
@@ -245,7 +245,7 @@ constexpr auto kIntegrity =
                    needed("what", kText, "what was verified: ledger, audit log, live state"),
                    ours("count", kNumber, "entries looked at"),
                    ours("first-bad", kNumber, "ledger index of the first entry that fails"),
-                   ours("cause", kText, "disabled, rate-limited, backlog, no auditd, …")});
+                   ours("cause", kText, "what is wrong with that entry")});
 
 constexpr auto kPolicy = row(std::array{
     ours("virt", kWord, "accelerator or driver: kvm, qemu (TCG)"),
