@@ -198,7 +198,7 @@ void open_system_logs(const std::string& newest, SourceSet& set) {
   std::move(problems.begin(), problems.end(), std::back_inserter(set.problems));
 }
 
-Result<Source> run_journalctl() {
+Result<Source> run_journalctl(bool follow) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0)
     return fail_sys("pipe", "journalctl");
@@ -207,8 +207,10 @@ Result<Source> run_journalctl() {
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, writer.get(), STDOUT_FILENO);
-  const char* const argv[] = {"journalctl",       "-o",   "export", "--all", "--no-pager",
-                              "_TRANSPORT=audit", nullptr};
+  const char* argv[] = {"journalctl",       "-o",    "export", "--all", "--no-pager", "--no-tail",
+                        "_TRANSPORT=audit", nullptr, nullptr};
+  if (follow)
+    argv[7] = "--follow";
   pid_t pid = 0;
   const int err =
       ::posix_spawnp(&pid, argv[0], &actions, nullptr, const_cast<char* const*>(argv), environ);
@@ -305,7 +307,7 @@ std::string auditd_log_file(const std::string& conf_path) {
 Result<SourceSet> open_sources(const SourceRequest& request) {
   SourceSet set;
   if (request.journal) {
-    TRY(Source journal, run_journalctl());
+    TRY(Source journal, run_journalctl(request.follow));
     set.sources.push_back(std::move(journal));
   }
   if (!request.logs.empty())

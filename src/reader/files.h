@@ -32,6 +32,7 @@ struct Source {
 struct SourceRequest {
   std::vector<std::string> logs;  // --log; empty: the defaults below
   bool journal = false;           // run journalctl
+  bool follow = false;            // … which goes on with what comes
   std::string ledger;             // the instance's ledger; read if it exists and no logs are named
   bool ledger_only = false;       // the instance is not this machine's own
   std::string auditd_conf = "/etc/audit/auditd.conf";

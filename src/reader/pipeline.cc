@@ -129,18 +129,6 @@ size_t whole_lines(std::string_view block, DamageLog& damage, std::string_view n
   return block.size();
 }
 
-// Reads until the buffer is full or the stream ends.
-Result<size_t> fill(ByteStream& stream, char* to, size_t size) {
-  size_t got = 0;
-  while (got < size) {
-    TRY(const size_t more, stream.read(to + got, size - got));
-    if (more == 0)
-      break;
-    got += more;
-  }
-  return got;
-}
-
 void read_stream(Source& source, uint32_t index, std::vector<char>& buffer, const Put& put) {
   auto stream = open_content(fd_stream(std::move(source.fd), source.name), source.name);
   if (!stream)
@@ -150,7 +138,7 @@ void read_stream(Source& source, uint32_t index, std::vector<char>& buffer, cons
   BlockPlace place = place_of(source, index);
   size_t carried = 0;
   for (bool more = true; more;) {
-    // A small first read per block keeps a slow pipe's records from waiting for a full block.
+    // What is there is passed on at once: a slow pipe's records must not wait for a full block.
     const auto got = (*stream)->read(buffer.data() + carried, kBlock);
     more = got && *got > 0;
     const std::string_view block(buffer.data(), carried + (more ? *got : 0));
