@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/dry_run.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/paths.h"
+#include "base/text.h"
+#include "cli/exit_code.h"
+#include "cli/output.h"
+#include "domain/domain.h"
+#include "guest/facts.h"
+#include "guest/plan.h"
+#include "guest/run_state.h"
+#include "qemu/command_line.h"
+#include "registrar/operation.h"
+
+namespace tenure::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint32_t kExampleUid = 720'000;  // the first of the default range; the real one is given at the first start
+
+struct Preview {
+  std::vector<std::string> argv;
+  std::vector<model::Claim> claims;
+  std::vector<std::string> records;
+  std::vector<std::string> notes;
+};
+
+guest::HostOptions preview_options(const Paths& paths, const domain::Domain& domain, std::vector<std::string>& notes) {
+  guest::HostOptions options;
+  std::string uuid = to_string(domain.uuid);
+  options.base_devices = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/ptmx"};
+  options.runtime_dir = guest::run_dir(paths, uuid) + "/sockets";
+  options.uid = kExampleUid;
+  options.fence = kernel::CgroupVersion::V2;
+  auto mounts = kernel::find_cgroup_mounts();
+  if (!mounts || mounts->v2.empty()) notes.push_back("no cgroup2 hierarchy is mounted here; shown as if it were at /sys/fs/cgroup");
+  options.cgroup_v2 = (mounts && !mounts->v2.empty() ? mounts->v2 : "/sys/fs/cgroup") + "/tenure-" + uuid;
+  return options;
+}
+
+// Fds that a start would open are "?" in the preview.
+qemu::Wiring preview_wiring(const domain::Domain& domain, const guest::Facts& facts, const guest::HostOptions& options) {
+  qemu::Wiring wiring;
+  wiring.kvm = domain.kvm;
+  wiring.images = facts.chains;
+  wiring.runtime_dir = options.runtime_dir;
+  wiring.preview = true;
+  return wiring;
+}
+
+Result<std::vector<std::string>> preview_records(const std::vector<model::Claim>& claims, const domain::Domain& domain) {
+  std::vector<std::string> records;
+  registrar::RunRef ref{.virt = domain.kvm ? "kvm" : "qemu", .vm = domain.name, .uuid = to_string(domain.uuid)};
+  auto add = [&](trail::Record record) -> Result<> {
+    record.set("virt", ref.virt).set("vm", ref.vm).set("uuid", ref.uuid);
+    TRY(std::string body, trail::encode(record));
+    records.push_back(fmt::format("type={} msg='{}'", trail::spec(record.kind).type == trail::kVirtControl ? "VIRT_CONTROL" : "VIRT_RESOURCE", body));
+    return {};
+  };
+  for (const model::Claim& claim : claims) TRY_OK(add(claim.record));
+  trail::Record control(trail::Kind::Control);
+  control.set("op", "start").set("reason", "booted").set("vm-pid", uint64_t{0});
+  TRY_OK(add(std::move(control)));
+  return records;
+}
+
+Result<Preview> preview(const std::string& xml, const std::string& source, const Paths& paths) {
+  Preview preview;
+  TRY(domain::Domain domain, domain::parse(xml, source));
+  if (!domain.has_uuid) {
+    TRY(domain.uuid, random_uuid());
+    preview.notes.push_back("the definition has no uuid; one was made up");
+  }
+  TRY_OK(domain::complete(domain));
+  guest::HostOptions options = preview_options(paths, domain, preview.notes);
+  TRY(guest::Facts facts, guest::look_up(domain, options, guest::Missing::Note));
+  TRY(preview.argv, qemu::command_line(domain, preview_wiring(domain, facts, options)));
+  preview.claims = guest::make_plan(domain, facts, options).claims;
+  TRY(preview.records, preview_records(preview.claims, domain));
+  preview.notes.insert(preview.notes.end(), facts.notes.begin(), facts.notes.end());
+  return preview;
+}
+
+json claim_json(const model::Claim& claim) {
+  json rdev;
+  if (claim.rdev) {
+    std::string hex = rdev_hex(*claim.rdev);
+    rdev = claim.any_minor ? hex.substr(0, hex.find(':')) + ":*" : hex;
+  }
+  return {{"kind", claim.kind}, {"id", claim.id}, {"access", to_string(claim.access)}, {"rdev", rdev}, {"for", claim.holder}};
+}
+
+void put_text(Out& out, const Preview& preview) {
+  auto section = [&](std::string_view title, const std::vector<std::string>& lines) {
+    if (lines.empty()) return;
+    out.line(title);
+    for (const std::string& line : lines) out.line("  " + printable(line));
+  };
+  section("command line:", preview.argv);
+  std::vector<std::string> claims;
+  for (const model::Claim& c : preview.claims)
+    claims.push_back(fmt::format("{} {} {} {}", c.kind, c.id, to_string(c.access), c.holder));
+  section("claims:", claims);
+  section("records:", preview.records);
+  section("notes:", preview.notes);
+}
+
+int fail_with(const Error& error) {
+  complain("start --dry-run: " + printable(error.what()));
+  return to_int(exit_code_of(error));
+}
+
+}  // namespace
+
+int run_dry_start(const Options& options) {
+  auto xml = read_file(options.guest, domain::kMaxXml);
+  if (!xml) return fail_with(xml.error());
+  auto shown = preview(*xml, options.guest, paths_below(choose_root(options.root)));
+  if (!shown) return fail_with(shown.error());
+  Out out;
+  if (options.output() != OutputFormat::Json) {
+    put_text(out, *shown);
+    return 0;
+  }
+  json claims = json::array();
+  for (const model::Claim& claim : shown->claims) claims.push_back(claim_json(claim));
+  json whole = {{"argv", shown->argv}, {"claims", claims}, {"records", shown->records}, {"notes", shown->notes}};
+  out.line(whole.dump(-1, ' ', false, json::error_handler_t::replace));
+  return 0;
+}
+
+}  // namespace tenure::cli
