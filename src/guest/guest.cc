@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 
 #include <asio/co_spawn.hpp>
@@ -176,8 +175,8 @@ asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds t
 
 asio::awaitable<Result<>> Guest::kill(registrar::Txn txn) {
   asked_ = EndCause{.reason = "destroyed", .why = "", .txn = std::move(txn)};
-  if (pidfd_send_signal(pidfd_.native_handle(), SIGKILL, nullptr, 0) < 0 && errno != ESRCH)
-    co_return fail_sys("kill", fmt::format("QEMU {}", state_.process.pid));
+  Result<> sent = kernel::signal_process(pidfd_.native_handle(), SIGKILL);
+  if (!sent && sent.error().code() != Errc::NotFound) co_return sent;
   auto deadline = std::chrono::steady_clock::now() + kKillTimeout;
   co_return co_await until_ended(deadline);
 }

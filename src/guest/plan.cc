@@ -65,7 +65,7 @@ class Planner {
       return;
     }
     it->access = it->access | need.access;
-    if (it->holder != need.holder) it->holder += ", " + need.holder;
+    if (it->holder != need.holder) it->holder += "," + need.holder;
   }
 
   void need_file(FileNeed need) {
@@ -75,7 +75,7 @@ class Planner {
       return;
     }
     it->acl = std::max(it->acl, need.acl);  // "r" < "rw"
-    if (it->holder != need.holder) it->holder += ", " + need.holder;
+    if (it->holder != need.holder) it->holder += "," + need.holder;
   }
 
   void need_path(const std::string& path, Access access, const std::string& holder) {
@@ -92,14 +92,14 @@ class Planner {
     for (const domain::Disk& disk : domain_.disks) disk_needs(disk);
     for (const domain::Chardev& chardev : domain_.chardevs)
       if (chardev.kind == domain::ChardevKind::Dev)
-        need_path(chardev.path, kReadWrite, "chardev " + chardev.info.alias);
+        need_path(chardev.path, kReadWrite, "chardev:" + chardev.info.alias);
     for (const domain::Chardev& chardev : domain_.chardevs)
       if (chardev.kind == domain::ChardevKind::File)
-        need_file({chardev.path, "rw", "chardev " + chardev.info.alias});
+        need_file({chardev.path, "rw", "chardev:" + chardev.info.alias});
     for (const domain::Rng& rng : domain_.rngs)
-      if (rng.backend == "random") need_path(rng.path, kReadOnly, "rng " + rng.info.alias);
+      if (rng.backend == "random") need_path(rng.path, kReadOnly, "rng:" + rng.info.alias);
     for (const domain::Input& input : domain_.inputs)
-      if (!input.evdev.empty()) need_path(input.evdev, kReadWrite, "input " + input.info.alias);
+      if (!input.evdev.empty()) need_path(input.evdev, kReadWrite, "input:" + input.info.alias);
     boot_needs();
   }
 
@@ -110,7 +110,7 @@ class Planner {
   }
 
   void disk_needs(const domain::Disk& disk) {
-    std::string holder = "disk " + disk.target;
+    std::string holder = "disk:" + disk.target;
     auto chain = facts_.chains.find(disk.info.alias);
     if (chain == facts_.chains.end()) {
       if (disk.kind == domain::SourceKind::Block)

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 
 #include <algorithm>
 #include <map>
@@ -153,7 +152,8 @@ class Recovery {
 
   Result<> kill_survivors() {
     if (!pidfd_) return {};
-    if (pidfd_send_signal(pidfd_.get(), SIGKILL, nullptr, 0) < 0 && errno != ESRCH) return fail_sys("kill", "QEMU");
+    Result<> sent = kernel::signal_process(pidfd_.get(), SIGKILL);
+    if (!sent && sent.error().code() != Errc::NotFound) return sent;
     pollfd exit{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
     if (poll(&exit, 1, kKillTimeoutMs) != 1) return fail(Errc::Timeout, "QEMU does not end");
     return {};

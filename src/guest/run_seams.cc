@@ -123,7 +123,7 @@ Result<Outcome> RunSeams::deny(const model::Claim& claim, const std::vector<Hold
 
 Result<Outcome> RunSeams::add_acl(model::Claim& claim) {
   // A log file of a chardev need not exist yet; QEMU could not make it in a folder of root's.
-  int create = claim.holder.starts_with("chardev ") && get(claim, "acl") != "x" ? O_CREAT : 0;
+  int create = claim.holder.starts_with("chardev:") && get(claim, "acl") != "x" ? O_CREAT : 0;
   TRY(UniqueFd fd, create != 0 ? open_file(claim.id, O_WRONLY | create, 0600) : open_file(claim.id, O_PATH));
   uint32_t uid = *options_.uid;
   auto outcome = get(claim, "acl") == "x" ? kernel::set_search_acl(fd.get(), uid)

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -54,6 +53,8 @@ class Starter {
     Result<> done = co_await steps();
     if (!done) {
       Error why = std::move(done).error();
+      // NotFound is said of guests only; here it was an image, a bridge, a device.
+      if (why.code() == Errc::NotFound) why = Error{Errc::Io, why.what(), why.sys_errno()};
       co_await undo(why);
       co_return std::unexpected(std::move(why));
     }
@@ -172,7 +173,8 @@ class Starter {
 
   asio::awaitable<void> reap() {
     if (!process_.pidfd) co_return;
-    pidfd_send_signal(process_.pidfd.get(), SIGKILL, nullptr, 0);
+    Result<> sent = kernel::signal_process(process_.pidfd.get(), SIGKILL);
+    if (!sent && sent.error().code() != Errc::NotFound) context_.log(sent.error().what());
     asio::posix::stream_descriptor pidfd(context_.executor, process_.pidfd.release());
     asio::error_code error;
     co_await pidfd.async_wait(asio::posix::stream_descriptor::wait_read,

@@ -184,6 +184,13 @@ Result<UniqueFd> open_process(const ProcessId& id) {
   return pidfd;
 }
 
+// By syscall(2): glibc 2.36 declares pidfd_send_signal() without extern "C".
+Result<> signal_process(int pidfd, int signal) {
+  if (syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) < 0)
+    return fail_sys("pidfd_send_signal", fmt::format("signal {}", signal));
+  return {};
+}
+
 Result<std::string> boot_id() {
   TRY(std::string text, read_file("/proc/sys/kernel/random/boot_id", kMaxProcFile));
   return std::string(trim(text));

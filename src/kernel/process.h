@@ -25,6 +25,8 @@ struct ProcessId {
 Result<ProcessId> process_id(pid_t pid);
 // A pidfd of exactly that process; NotFound if it is gone or the pid is somebody else's by now.
 Result<UniqueFd> open_process(const ProcessId& id);
+// pidfd_send_signal(2). NotFound if the process is gone.
+Result<> signal_process(int pidfd, int signal);
 // Boot id of this boot (/proc/sys/kernel/random/boot_id).
 Result<std::string> boot_id();
 

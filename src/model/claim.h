@@ -19,7 +19,7 @@ struct Claim {
   Access access;                     // none where the kind knows no access
   std::optional<DeviceNumber> rdev;  // of a device node, as looked up once
   bool any_minor = false;            // a class=major rule: rdev->minor means nothing
-  std::string holder;                // which device needs it: "disk vda", "interface net0", "memory"
+  std::string holder;                // which device needs it: "disk:vda", "net0", "base"
   // The record of the grant, without txn, grant and requester.
   trail::Record record;
 };

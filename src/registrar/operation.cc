@@ -118,7 +118,9 @@ asio::awaitable<Result<>> Operation::roll_back(trail::Record control, const Erro
 std::vector<Hold> Operation::take_holds() {
   std::vector<Hold> holds;
   for (Step& step : steps_)
-    if (step.state == State::Granted) holds.push_back(std::move(step.hold));
+    // deny-all is an act, not a tenure: nothing is held by it.
+    if (step.state == State::Granted && step.hold.claim.record.kind != trail::Kind::CgroupAll)
+      holds.push_back(std::move(step.hold));
   steps_.clear();
   return holds;
 }
@@ -133,7 +135,6 @@ asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run,
     holds.pop_back();
     Result<kernel::Outcome> act = kernel::Outcome::Changed;
     if (has_act(hold.claim)) act = seams.withdraw(hold.claim, holds);
-    if (hold.claim.record.kind == trail::Kind::CgroupAll) continue;  // a denial ends nothing
     trail::Record record = release_record(hold, reason);
     stamp(record, run, txn);
     record.success = act.has_value();
