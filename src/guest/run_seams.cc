@@ -18,6 +18,8 @@ using kernel::Outcome;
 using registrar::Hold;
 using trail::Kind;
 
+constexpr int kEmptyTimeoutMs = 10'000;  // SIGKILL is answered at once, but for tasks stuck in the kernel
+
 std::string get(const model::Claim& claim, std::string_view key) {
   return std::string(claim.record.get(key).value_or(""));
 }
@@ -85,6 +87,7 @@ Result<Outcome> RunSeams::remove_group(const model::Claim& claim, const std::vec
   if (!group) return Outcome::Unchanged;
   if (fence_ && fence_->version() == group->version()) TRY_OK(fence_->dissolve());
   TRY_OK(group->kill_all());  // helpers that QEMU left behind
+  TRY_OK(group->wait_empty(kEmptyTimeoutMs));
   Result<> removed = group->remove();
   if (!removed && removed.error().code() != Errc::NotFound) return fail(std::move(removed).error());
   if (fence_ && fence_->version() == group->version()) fence_.reset();
