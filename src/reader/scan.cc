@@ -62,33 +62,35 @@ constexpr Interest kInterests[] = {
     {"USER_LOGIN ", always},
 };
 
-// The first three letters of each, as one number: most lines are dismissed by comparing only that.
-constexpr uint32_t three(const char* text) {
-  const auto byte = [text](int i) {
-    return static_cast<uint32_t>(static_cast<unsigned char>(text[i]));
-  };
-  return byte(0) | byte(1) << 8 | byte(2) << 16;
-}
-constexpr size_t kMarks = 16;  // unused places repeat the first
-constexpr auto kFirstThree = [] {
-  std::array<uint32_t, kMarks> marks{};
-  for (size_t i = 0; i < kMarks; ++i) {
-    marks[i] = three(kInterests[i < std::size(kInterests) ? i : 0].type.data());
+// The first four letters of each (three of "250") as a number: most lines are dismissed by
+// comparing only that, without a branch for each.
+struct Marks {
+  static constexpr size_t kCount = 16;  // unused places repeat the first
+  std::array<uint32_t, kCount> value{};
+  std::array<uint32_t, kCount> mask{};
+
+  constexpr Marks() {
+    for (size_t i = 0; i < kCount; ++i) {
+      const std::string_view type = kInterests[i < std::size(kInterests) ? i : 0].type;
+      for (size_t byte = 0; byte < 4 && byte < type.size(); ++byte) {
+        const size_t shift = 8 * (std::endian::native == std::endian::big ? 3 - byte : byte);
+        value[i] |= uint32_t{static_cast<unsigned char>(type[byte])} << shift;
+        mask[i] |= uint32_t{0xFF} << shift;
+      }
+    }
   }
-  return marks;
-}();
-static_assert(std::size(kInterests) <= kMarks);
+};
+constexpr Marks kMarks;
+static_assert(std::size(kInterests) <= Marks::kCount);
 
 // `text` has at least four bytes.
 bool may_interest(const char* text) {
   uint32_t word = 0;
   std::memcpy(&word, text, sizeof word);
-  if constexpr (std::endian::native == std::endian::big)
-    word = __builtin_bswap32(word);
-  word &= 0xFFFFFF;
-  bool any = false;
-  for (const uint32_t mark : kFirstThree) any |= word == mark;
-  return any;
+  uint32_t any = 0;
+  for (size_t i = 0; i < Marks::kCount; ++i)
+    any |= (word & kMarks.mask[i]) == kMarks.value[i] ? 1U : 0U;
+  return any != 0;
 }
 
 class BlockScan {
