@@ -18,6 +18,7 @@ namespace {
 constexpr char kTailMark = '\x1D';  // AUDIT_INTERP_SEPARATOR of auditd
 constexpr size_t kMaxPrefix = 340;  // what ausearch looks at, and more than any syslog header
 constexpr uint64_t kMaxSerial = UINT32_MAX;
+constexpr int64_t kMaxSeconds = INT64_MAX / 1000 - 1;  // times are counted in ms
 
 struct TypeName {
   std::string_view name;
@@ -125,7 +126,7 @@ bool take_number(Cursor& in, Int& value) {
 // "SEC[.MMM]:SERIAL):" and the blank after it.
 std::expected<void, LineError> take_event_id(Cursor& in, LineView& view) {
   const char* start = in.at;
-  if (!take_number(in, view.sec))
+  if (!take_number(in, view.sec) || view.sec > kMaxSeconds)
     return in.fault(LineFault::Header);
   if (in.at != in.end && *in.at == '/') {  // ausearch -i: 07/01/2025 00:00:00.035:35
     in.at = start;
@@ -321,7 +322,7 @@ LineView decode_parts(uint16_t type, int64_t sec, uint16_t ms, uint64_t serial,
   LineView view;
   view.type = type;
   view.type_name = type_name(type);
-  view.sec = sec;
+  view.sec = std::clamp<int64_t>(sec, 0, kMaxSeconds);
   view.ms = ms;
   view.serial = serial;
   split_text(view, strip_end(text));
