@@ -35,29 +35,39 @@ Result<Address> address_of(const std::string& path) {
   return address;
 }
 
-const sockaddr* as_sockaddr(const sockaddr_un& addr) { return reinterpret_cast<const sockaddr*>(&addr); }
+const sockaddr* as_sockaddr(const sockaddr_un& addr) {
+  return reinterpret_cast<const sockaddr*>(&addr);
+}
 
 }  // namespace
 
 Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog) {
   TRY(Address address, address_of(path));
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return fail_sys("socket", path);
-  if (unlink(path.c_str()) < 0 && errno != ENOENT) return fail_sys("unlink", path);
+  if (!fd)
+    return fail_sys("socket", path);
+  if (unlink(path.c_str()) < 0 && errno != ENOENT)
+    return fail_sys("unlink", path);
   // The mode of the fd's inode is what bind(2) gives the file, so nobody can connect before chmod.
-  if (fchmod(fd.get(), mode) < 0) return fail_sys("fchmod", path);
-  if (bind(fd.get(), as_sockaddr(address.addr), sizeof address.addr) < 0) return fail_sys("bind", path);
-  if (chmod(path.c_str(), mode) < 0) return fail_sys("chmod", path);
-  if (listen(fd.get(), backlog) < 0) return fail_sys("listen", path);
+  if (fchmod(fd.get(), mode) < 0)
+    return fail_sys("fchmod", path);
+  if (bind(fd.get(), as_sockaddr(address.addr), sizeof address.addr) < 0)
+    return fail_sys("bind", path);
+  if (chmod(path.c_str(), mode) < 0)
+    return fail_sys("chmod", path);
+  if (listen(fd.get(), backlog) < 0)
+    return fail_sys("listen", path);
   return fd;
 }
 
 Result<UniqueFd> connect_unix(const std::string& path) {
   TRY(Address address, address_of(path));
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd) return fail_sys("socket", path);
+  if (!fd)
+    return fail_sys("socket", path);
   while (connect(fd.get(), as_sockaddr(address.addr), sizeof address.addr) < 0)
-    if (errno != EINTR) return fail_sys("connect", path);
+    if (errno != EINTR)
+      return fail_sys("connect", path);
   return fd;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AF_UNIX stream sockets by path, of any length of path (sun_path holds 107 bytes; longer ones go through
-// /proc/self/fd of their folder, unix(7)). Thread-safe.
+// AF_UNIX stream sockets by path, of any length of path (sun_path holds 107 bytes; longer ones go
+// through /proc/self/fd of their folder, unix(7)). Thread-safe.
 #pragma once
 
 #include <string>
@@ -10,9 +10,11 @@
 
 namespace tenure {
 
-// A socket bound to `path` (a former one there is removed) with `mode`, listening; close-on-exec, non-blocking.
+// A socket bound to `path` (a former one there is removed) with `mode`, listening; close-on-exec,
+// non-blocking.
 Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog = 16);
-// A connected socket; close-on-exec, blocking. NotFound if nobody ever listened, else Io (ECONNREFUSED: nobody does now).
+// A connected socket; close-on-exec, blocking. NotFound if nobody ever listened, else Io
+// (ECONNREFUSED: nobody does now).
 Result<UniqueFd> connect_unix(const std::string& path);
 
 }  // namespace tenure

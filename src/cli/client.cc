@@ -20,36 +20,43 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kStartTimeoutMs = 60'000;       // recovery of many guests comes before the socket
-constexpr size_t kMaxReply = 256UL << 20U;    // bytes
+constexpr int kStartTimeoutMs = 60'000;     // recovery of many guests comes before the socket
+constexpr size_t kMaxReply = 256UL << 20U;  // bytes
 
 struct ErrorName {
   std::string_view name;
   Errc code;
 };
 constexpr ErrorName kErrorNames[] = {
-    {"Invalid", Errc::Invalid},   {"NotFound", Errc::NotFound}, {"Exists", Errc::Exists},
-    {"Denied", Errc::Denied},     {"Busy", Errc::Busy},         {"Unsupported", Errc::Unsupported},
-    {"Corrupt", Errc::Corrupt},   {"Io", Errc::Io},             {"Lost", Errc::Lost},
-    {"Timeout", Errc::Timeout},   {"Internal", Errc::Internal},
+    {"Invalid", Errc::Invalid},   {"NotFound", Errc::NotFound},
+    {"Exists", Errc::Exists},     {"Denied", Errc::Denied},
+    {"Busy", Errc::Busy},         {"Unsupported", Errc::Unsupported},
+    {"Corrupt", Errc::Corrupt},   {"Io", Errc::Io},
+    {"Lost", Errc::Lost},         {"Timeout", Errc::Timeout},
+    {"Internal", Errc::Internal},
 };
 
-std::unexpected<CallError> unreached(Error error) { return std::unexpected(CallError{std::move(error), false}); }
+std::unexpected<CallError> unreached(Error error) {
+  return std::unexpected(CallError{std::move(error), false});
+}
 
 // tenured lies beside tenure, in the build tree as in /usr/bin and /usr/sbin.
 std::string daemon_path() {
   std::string self(4096, '\0');
   ssize_t n = readlink("/proc/self/exe", self.data(), self.size());
-  if (n <= 0) return "tenured";
+  if (n <= 0)
+    return "tenured";
   self.resize(static_cast<size_t>(n));
   std::string folder = self.substr(0, self.rfind('/'));
   for (const std::string& path : {folder + "/tenured", folder + "/../sbin/tenured"})
-    if (access(path.c_str(), X_OK) == 0) return path;
+    if (access(path.c_str(), X_OK) == 0)
+      return path;
   return "tenured";
 }
 
 // Never returns. Its own session, so that a terminal's hang-up does not reach it.
-[[noreturn]] void become_daemon(const std::string& path, const std::string& root, int log_fd, int ready_fd) {
+[[noreturn]] void become_daemon(const std::string& path, const std::string& root, int log_fd,
+                                int ready_fd) {
   setsid();
   int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
   dup2(null_fd, STDIN_FILENO);
@@ -58,13 +65,16 @@ std::string daemon_path() {
   fcntl(ready_fd, F_SETFD, 0);
   std::string number = std::to_string(ready_fd);
   std::string root_word = root.empty() ? "/" : root;
-  if (chdir("/") == 0) execlp(path.c_str(), path.c_str(), "--root", root_word.c_str(), "--ready-fd", number.c_str(), nullptr);
+  if (chdir("/") == 0)
+    execlp(path.c_str(), path.c_str(), "--root", root_word.c_str(), "--ready-fd", number.c_str(),
+           nullptr);
   _exit(127);
 }
 
 std::string last_line(const std::string& log) {
   auto text = read_file(log, 64U << 20U);
-  if (!text) return "see " + log;
+  if (!text)
+    return "see " + log;
   std::string_view lines = trim(*text);
   size_t newline = lines.rfind('\n');
   return printable(newline == lines.npos ? lines : lines.substr(newline + 1));
@@ -76,30 +86,37 @@ Result<> start_daemon(const Paths& paths) {
   std::string log = paths.logs + "/tenured.log";
   TRY(UniqueFd log_fd, open_file(log, O_WRONLY | O_CREAT | O_APPEND, 0640));
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) < 0) return fail_sys("pipe", "");
+  if (pipe2(ends, O_CLOEXEC) < 0)
+    return fail_sys("pipe", "");
   UniqueFd read_end(ends[0]), write_end(ends[1]);
   pid_t child = fork();
-  if (child < 0) return fail_sys("fork", "");
+  if (child < 0)
+    return fail_sys("fork", "");
   if (child == 0) {
-    if (fork() == 0) become_daemon(daemon_path(), paths.root, log_fd.get(), write_end.get());
+    if (fork() == 0)
+      become_daemon(daemon_path(), paths.root, log_fd.get(), write_end.get());
     _exit(0);
   }
   waitpid(child, nullptr, 0);
   write_end.reset();
   pollfd ready{.fd = read_end.get(), .events = POLLIN, .revents = 0};
-  if (poll(&ready, 1, kStartTimeoutMs) != 1) return fail(Errc::Timeout, "tenured does not get ready; see " + log);
+  if (poll(&ready, 1, kStartTimeoutMs) != 1)
+    return fail(Errc::Timeout, "tenured does not get ready; see " + log);
   char byte = 0;
-  if (read(read_end.get(), &byte, 1) == 1) return {};
+  if (read(read_end.get(), &byte, 1) == 1)
+    return {};
   return fail(Errc::Io, "tenured did not start: " + last_line(log));
 }
 
 Result<UniqueFd> connect_or_start(const Paths& paths) {
   auto socket = connect_unix(paths.socket);
-  if (socket || socket.error().code() == Errc::Denied) return socket;
+  if (socket || socket.error().code() == Errc::Denied)
+    return socket;
   Result<> started = start_daemon(paths);
   // Another `tenure` may have won the race to start it.
   auto again = connect_unix(paths.socket);
-  if (!again && !started) return fail(std::move(started).error());
+  if (!again && !started)
+    return fail(std::move(started).error());
   return again;
 }
 
@@ -108,11 +125,16 @@ Result<std::string> read_reply(int fd) {
   char chunk[65536];
   for (;;) {
     ssize_t n = read(fd, chunk, sizeof chunk);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail_sys("read", "tenured");
-    if (n == 0) return fail(Errc::Lost, "tenured hung up; what it began is finished or undone at its next start");
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return fail_sys("read", "tenured");
+    if (n == 0)
+      return fail(Errc::Lost,
+                  "tenured hung up; what it began is finished or undone at its next start");
     reply.append(chunk, static_cast<size_t>(n));
-    if (reply.size() > kMaxReply) return fail(Errc::Invalid, "tenured's answer is too long");
+    if (reply.size() > kMaxReply)
+      return fail(Errc::Invalid, "tenured's answer is too long");
     if (reply.back() == '\0') {
       reply.pop_back();
       return reply;
@@ -123,35 +145,47 @@ Result<std::string> read_reply(int fd) {
 Error error_of(const json& reply) {
   std::string name = reply.value("error", "");
   std::string message = name;
-  if (auto parameters = reply.find("parameters"); parameters != reply.end() && parameters->is_object())
+  if (auto parameters = reply.find("parameters");
+      parameters != reply.end() && parameters->is_object())
     message = parameters->value("message", name);
-  if (name.starts_with("org.tenure.")) name.erase(0, sizeof "org.tenure." - 1);
+  if (name.starts_with("org.tenure."))
+    name.erase(0, sizeof "org.tenure." - 1);
   auto known = std::ranges::find(kErrorNames, name, &ErrorName::name);
   return Error{known == std::end(kErrorNames) ? Errc::Internal : known->code, message};
 }
 
 }  // namespace
 
-std::expected<json, CallError> call(const Paths& paths, const std::string& method, const json& parameters) {
+std::expected<json, CallError> call(const Paths& paths, const std::string& method,
+                                    const json& parameters) {
   auto socket = connect_or_start(paths);
-  if (!socket) return unreached(std::move(socket).error());
+  if (!socket)
+    return unreached(std::move(socket).error());
   json message = {{"method", "org.tenure." + method}, {"parameters", parameters}};
   std::string text = message.dump(-1, ' ', false, json::error_handler_t::replace);
   text.push_back('\0');
-  if (Result<> sent = write_all(socket->get(), text, "tenured"); !sent) return unreached(std::move(sent).error());
+  if (Result<> sent = write_all(socket->get(), text, "tenured"); !sent)
+    return unreached(std::move(sent).error());
   auto reply = read_reply(socket->get());
-  if (!reply) return unreached(std::move(reply).error());
+  if (!reply)
+    return unreached(std::move(reply).error());
   json answer = json::parse(*reply, nullptr, false);
-  if (!answer.is_object()) return unreached(Error{Errc::Corrupt, "tenured's answer is not JSON"});
-  if (answer.contains("error")) return std::unexpected(CallError{error_of(answer), true});
+  if (!answer.is_object())
+    return unreached(Error{Errc::Corrupt, "tenured's answer is not JSON"});
+  if (answer.contains("error"))
+    return std::unexpected(CallError{error_of(answer), true});
   return answer.value("parameters", json::object());
 }
 
 int exit_code(const CallError& error) {
-  if (!error.reached) return to_int(error.error.code() == Errc::Denied ? ExitCode::NotPermitted : ExitCode::DaemonUnreachable);
-  if (error.error.code() == Errc::NotFound) return to_int(ExitCode::NoSuchGuest);
+  if (!error.reached)
+    return to_int(error.error.code() == Errc::Denied ? ExitCode::NotPermitted
+                                                     : ExitCode::DaemonUnreachable);
+  if (error.error.code() == Errc::NotFound)
+    return to_int(ExitCode::NoSuchGuest);
   // A record that audit lost is a refusal by policy; the daemon is there.
-  if (error.error.code() == Errc::Lost) return to_int(ExitCode::Failed);
+  if (error.error.code() == Errc::Lost)
+    return to_int(ExitCode::Failed);
   return to_int(exit_code_of(error.error));
 }
 

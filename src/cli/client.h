@@ -16,11 +16,13 @@ struct CallError {
   bool reached = true;
 };
 
-// One call of org.tenure. Blocks until the daemon answers; the daemon finishes what it began even if we are killed.
+// One call of org.tenure. Blocks until the daemon answers; the daemon finishes what it began even
+// if we are killed.
 std::expected<nlohmann::json, CallError> call(const Paths& paths, const std::string& method,
                                               const nlohmann::json& parameters);
 
-// The exit code for it: 4 for a guest that is not there, 7 if no daemon was reached, else by the error.
+// The exit code for it: 4 for a guest that is not there, 7 if no daemon was reached, else by the
+// error.
 int exit_code(const CallError& error);
 
 }  // namespace tenure::cli

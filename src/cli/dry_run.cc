@@ -22,7 +22,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr uint32_t kExampleUid = 720'000;  // the first of the default range; the real one is given at the first start
+constexpr uint32_t kExampleUid =
+    720'000;  // the first of the default range; the real one is given at the first start
 
 struct Preview {
   std::vector<std::string> argv;
@@ -31,21 +32,26 @@ struct Preview {
   std::vector<std::string> notes;
 };
 
-guest::HostOptions preview_options(const Paths& paths, const domain::Domain& domain, std::vector<std::string>& notes) {
+guest::HostOptions preview_options(const Paths& paths, const domain::Domain& domain,
+                                   std::vector<std::string>& notes) {
   guest::HostOptions options;
   std::string uuid = to_string(domain.uuid);
-  options.base_devices = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/ptmx"};
+  options.base_devices = {"/dev/null",   "/dev/zero",    "/dev/full",
+                          "/dev/random", "/dev/urandom", "/dev/ptmx"};
   options.runtime_dir = guest::run_dir(paths, uuid) + "/sockets";
   options.uid = kExampleUid;
   options.fence = kernel::CgroupVersion::V2;
   auto mounts = kernel::find_cgroup_mounts();
-  if (!mounts || mounts->v2.empty()) notes.push_back("no cgroup2 hierarchy is mounted here; shown as if it were at /sys/fs/cgroup");
-  options.cgroup_v2 = (mounts && !mounts->v2.empty() ? mounts->v2 : "/sys/fs/cgroup") + "/tenure-" + uuid;
+  if (!mounts || mounts->v2.empty())
+    notes.push_back("no cgroup2 hierarchy is mounted here; shown as if it were at /sys/fs/cgroup");
+  options.cgroup_v2 =
+      (mounts && !mounts->v2.empty() ? mounts->v2 : "/sys/fs/cgroup") + "/tenure-" + uuid;
   return options;
 }
 
 // Fds that a start would open are "?" in the preview.
-qemu::Wiring preview_wiring(const domain::Domain& domain, const guest::Facts& facts, const guest::HostOptions& options) {
+qemu::Wiring preview_wiring(const domain::Domain& domain, const guest::Facts& facts,
+                            const guest::HostOptions& options) {
   qemu::Wiring wiring;
   wiring.kvm = domain.kvm;
   wiring.images = facts.chains;
@@ -54,13 +60,18 @@ qemu::Wiring preview_wiring(const domain::Domain& domain, const guest::Facts& fa
   return wiring;
 }
 
-Result<std::vector<std::string>> preview_records(const std::vector<model::Claim>& claims, const domain::Domain& domain) {
+Result<std::vector<std::string>> preview_records(const std::vector<model::Claim>& claims,
+                                                 const domain::Domain& domain) {
   std::vector<std::string> records;
-  registrar::RunRef ref{.virt = domain.kvm ? "kvm" : "qemu", .vm = domain.name, .uuid = to_string(domain.uuid)};
+  registrar::RunRef ref{
+      .virt = domain.kvm ? "kvm" : "qemu", .vm = domain.name, .uuid = to_string(domain.uuid)};
   auto add = [&](trail::Record record) -> Result<> {
     record.set("virt", ref.virt).set("vm", ref.vm).set("uuid", ref.uuid);
     TRY(std::string body, trail::encode(record));
-    records.push_back(fmt::format("type={} msg='{}'", trail::spec(record.kind).type == trail::kVirtControl ? "VIRT_CONTROL" : "VIRT_RESOURCE", body));
+    records.push_back(fmt::format(
+        "type={} msg='{}'",
+        trail::spec(record.kind).type == trail::kVirtControl ? "VIRT_CONTROL" : "VIRT_RESOURCE",
+        body));
     return {};
   };
   for (const model::Claim& claim : claims) TRY_OK(add(claim.record));
@@ -93,12 +104,17 @@ json claim_json(const model::Claim& claim) {
     std::string hex = rdev_hex(*claim.rdev);
     rdev = claim.any_minor ? hex.substr(0, hex.find(':')) + ":*" : hex;
   }
-  return {{"kind", claim.kind}, {"id", claim.id}, {"access", to_string(claim.access)}, {"rdev", rdev}, {"for", claim.holder}};
+  return {{"kind", claim.kind},
+          {"id", claim.id},
+          {"access", to_string(claim.access)},
+          {"rdev", rdev},
+          {"for", claim.holder}};
 }
 
 void put_text(Out& out, const Preview& preview) {
   auto section = [&](std::string_view title, const std::vector<std::string>& lines) {
-    if (lines.empty()) return;
+    if (lines.empty())
+      return;
     out.line(title);
     for (const std::string& line : lines) out.line("  " + printable(line));
   };
@@ -120,9 +136,11 @@ int fail_with(const Error& error) {
 
 int run_dry_start(const Options& options) {
   auto xml = read_file(options.guest, domain::kMaxXml);
-  if (!xml) return fail_with(xml.error());
+  if (!xml)
+    return fail_with(xml.error());
   auto shown = preview(*xml, options.guest, paths_below(choose_root(options.root)));
-  if (!shown) return fail_with(shown.error());
+  if (!shown)
+    return fail_with(shown.error());
   Out out;
   if (options.output() != OutputFormat::Json) {
     put_text(out, *shown);
@@ -130,7 +148,10 @@ int run_dry_start(const Options& options) {
   }
   json claims = json::array();
   for (const model::Claim& claim : shown->claims) claims.push_back(claim_json(claim));
-  json whole = {{"argv", shown->argv}, {"claims", claims}, {"records", shown->records}, {"notes", shown->notes}};
+  json whole = {{"argv", shown->argv},
+                {"claims", claims},
+                {"records", shown->records},
+                {"notes", shown->notes}};
   out.line(whole.dump(-1, ' ', false, json::error_handler_t::replace));
   return 0;
 }

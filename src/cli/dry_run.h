@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `tenure start --dry-run`: what a start would do, without the daemon, without root, touching nothing.
+// `tenure start --dry-run`: what a start would do, without the daemon, without root, touching
+// nothing.
 #pragma once
 
 #include "cli/options.h"

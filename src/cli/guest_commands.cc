@@ -2,9 +2,9 @@
 // The commands of a guest's life: each is one call to the daemon and a way to print its answer.
 #include <fmt/format.h>
 
+#include <unistd.h>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/paths.h"
@@ -22,7 +22,9 @@ namespace {
 
 using nlohmann::json;
 
-Paths paths_of(const Options& options) { return paths_below(choose_root(options.root)); }
+Paths paths_of(const Options& options) {
+  return paths_below(choose_root(options.root));
+}
 
 int failed(const Options& options, const CallError& error) {
   complain(fmt::format("{}: {}", options.command, printable(error.error.what())));
@@ -34,15 +36,22 @@ int failed_locally(const Options& options, const Error& error) {
   return to_int(exit_code_of(error));
 }
 
-// JSON as it is, on one line a value; invalid UTF-8 is replaced, as names of files may hold any byte.
-void put_json(Out& out, const json& value) { out.line(value.dump(-1, ' ', false, json::error_handler_t::replace)); }
+// JSON as it is, on one line a value; invalid UTF-8 is replaced, as names of files may hold any
+// byte.
+void put_json(Out& out, const json& value) {
+  out.line(value.dump(-1, ' ', false, json::error_handler_t::replace));
+}
 
-bool wants_json(const Options& options) { return options.output() == OutputFormat::Json; }
+bool wants_json(const Options& options) {
+  return options.output() == OutputFormat::Json;
+}
 
 // A call whose answer is only that it was done.
-int run_simple(const Options& options, const std::string& method, const json& parameters, std::string_view done) {
+int run_simple(const Options& options, const std::string& method, const json& parameters,
+               std::string_view done) {
   auto reply = call(paths_of(options), method, parameters);
-  if (!reply) return failed(options, reply.error());
+  if (!reply)
+    return failed(options, reply.error());
   Out out;
   if (wants_json(options))
     put_json(out, *reply);
@@ -53,36 +62,50 @@ int run_simple(const Options& options, const std::string& method, const json& pa
 
 bool is_file(const std::string& word) {
   std::error_code error;
-  return std::filesystem::is_regular_file(word, error) || word == "-" || word.find('/') != word.npos;
+  return std::filesystem::is_regular_file(word, error) || word == "-" ||
+         word.find('/') != word.npos;
 }
 
 Result<std::string> read_definition(const std::string& path) {
-  if (path == "-") return read_fd(STDIN_FILENO, domain::kMaxXml, "standard input");
+  if (path == "-")
+    return read_fd(STDIN_FILENO, domain::kMaxXml, "standard input");
   return read_file(path, domain::kMaxXml);
 }
 
 void put_status(Out& out, const json& status) {
   auto text = [&](const char* key) {
     const json& value = status.at(key);
-    return value.is_string() ? printable(value.get<std::string>()) : value.is_null() ? "-" : value.dump();
+    return value.is_string() ? printable(value.get<std::string>())
+           : value.is_null() ? "-"
+                             : value.dump();
   };
   out.line(fmt::format("{} ({})", text("name"), text("uuid")));
   for (const char* key : {"state", "run", "pid", "uid", "fence", "denials", "log"})
-    if (status.contains(key)) out.line(fmt::format("  {:9} {}", key, text(key)));
-  for (const json& path : status.at("cgroup_paths")) out.line(fmt::format("  {:9} {}", "cgroup", printable(path.get<std::string>())));
-  for (const json& rule : status.at("acl")) out.line(fmt::format("  {:9} {}", "allowed", rule.get<std::string>()));
-  if (status.contains("acl_error")) out.line(fmt::format("  {:9} {}", "acl", text("acl_error")));
+    if (status.contains(key))
+      out.line(fmt::format("  {:9} {}", key, text(key)));
+  for (const json& path : status.at("cgroup_paths"))
+    out.line(fmt::format("  {:9} {}", "cgroup", printable(path.get<std::string>())));
+  for (const json& rule : status.at("acl"))
+    out.line(fmt::format("  {:9} {}", "allowed", rule.get<std::string>()));
+  if (status.contains("acl_error"))
+    out.line(fmt::format("  {:9} {}", "acl", text("acl_error")));
   const json& audit = status.at("audit");
-  if (audit.at("ledger_only").get<bool>()) out.line("  audit     off: the ledger alone is the trail");
+  if (audit.at("ledger_only").get<bool>())
+    out.line("  audit     off: the ledger alone is the trail");
   if (!audit.at("gap").is_null())
-    out.line(fmt::format("  audit     {} records lost: {}", audit["gap"]["count"].dump(), printable(audit["gap"]["cause"].get<std::string>())));
+    out.line(fmt::format("  audit     {} records lost: {}", audit["gap"]["count"].dump(),
+                         printable(audit["gap"]["cause"].get<std::string>())));
 }
 
 void put_tenures(Out& out, const json& tenures, const Options& options) {
-  Table table({"GRANT", "KIND", "ID", "ACCESS", "RDEV", "FOR"}, options.output() == OutputFormat::Csv, !options.no_legend);
-  auto text = [](const json& value) { return value.is_null() ? std::string("-") : value.get<std::string>(); };
+  Table table({"GRANT", "KIND", "ID", "ACCESS", "RDEV", "FOR"},
+              options.output() == OutputFormat::Csv, !options.no_legend);
+  auto text = [](const json& value) {
+    return value.is_null() ? std::string("-") : value.get<std::string>();
+  };
   for (const json& t : tenures)
-    table.row({t.at("grant").dump(), text(t.at("kind")), text(t.at("id")), text(t.at("access")), text(t.at("rdev")), text(t.at("for"))});
+    table.row({t.at("grant").dump(), text(t.at("kind")), text(t.at("id")), text(t.at("access")),
+               text(t.at("rdev")), text(t.at("for"))});
   table.print(out);
 }
 
@@ -94,15 +117,18 @@ int put_properties(Out& out, const Options& options, const json& status) {
       complain(fmt::format("show: no property {}", printable(key)));
       return to_int(ExitCode::Usage);
     }
-    out.line(fmt::format("{}={}", key, value->is_string() ? printable(value->get<std::string>()) : value->dump()));
+    out.line(fmt::format(
+        "{}={}", key, value->is_string() ? printable(value->get<std::string>()) : value->dump()));
   }
   return 0;
 }
 
 json start_parameters(const Options& options, const json& what) {
   json parameters = what;
-  if (!options.require_fence.empty()) parameters["require_fence"] = options.require_fence == "yes";
-  if (!options.fence.empty()) parameters["fence"] = options.fence;
+  if (!options.require_fence.empty())
+    parameters["require_fence"] = options.require_fence == "yes";
+  if (!options.fence.empty())
+    parameters["fence"] = options.fence;
   return parameters;
 }
 
@@ -110,14 +136,17 @@ json start_parameters(const Options& options, const json& what) {
 
 int run_define(const Options& options) {
   auto xml = read_definition(options.file);
-  if (!xml) return failed_locally(options, xml.error());
+  if (!xml)
+    return failed_locally(options, xml.error());
   auto reply = call(paths_of(options), "Define", {{"xml", *xml}, {"source", options.file}});
-  if (!reply) return failed(options, reply.error());
+  if (!reply)
+    return failed(options, reply.error());
   Out out;
   if (wants_json(options))
     put_json(out, *reply);
   else if (!options.quiet)
-    out.line(fmt::format("{} ({}) defined", printable(reply->value("name", "")), reply->value("uuid", "")));
+    out.line(fmt::format("{} ({}) defined", printable(reply->value("name", "")),
+                         reply->value("uuid", "")));
   return 0;
 }
 
@@ -127,15 +156,18 @@ int run_undefine(const Options& options) {
 
 int run_list(const Options& options) {
   auto reply = call(paths_of(options), "List", json::object());
-  if (!reply) return failed(options, reply.error());
+  if (!reply)
+    return failed(options, reply.error());
   const json& guests = reply->at("guests");
   Out out;
   if (wants_json(options)) {
     for (const json& guest : guests) put_json(out, guest);
   } else {
-    Table table({"NAME", "UUID", "STATE", "RUN", "PID"}, options.output() == OutputFormat::Csv, !options.no_legend);
+    Table table({"NAME", "UUID", "STATE", "RUN", "PID"}, options.output() == OutputFormat::Csv,
+                !options.no_legend);
     for (const json& g : guests)
-      table.row({g.at("name").get<std::string>(), g.at("uuid").get<std::string>(), g.at("state").get<std::string>(), g.at("run").dump(), g.at("pid").dump()});
+      table.row({g.at("name").get<std::string>(), g.at("uuid").get<std::string>(),
+                 g.at("state").get<std::string>(), g.at("run").dump(), g.at("pid").dump()});
     table.print(out);
   }
   return to_int(guests.empty() ? ExitCode::NothingFound : ExitCode::Ok);
@@ -143,7 +175,8 @@ int run_list(const Options& options) {
 
 int run_status(const Options& options) {
   auto reply = call(paths_of(options), "Status", {{"guest", options.guest}});
-  if (!reply) return failed(options, reply.error());
+  if (!reply)
+    return failed(options, reply.error());
   const json& status = reply->at("status");
   Out out;
   if (wants_json(options)) {
@@ -159,48 +192,59 @@ int run_show(const Options& options) {
   Out out;
   if (!options.properties.empty() || (wants_json(options) && !options.xml)) {
     auto reply = call(paths_of(options), "Status", {{"guest", options.guest}});
-    if (!reply) return failed(options, reply.error());
-    if (!options.properties.empty()) return put_properties(out, options, reply->at("status"));
+    if (!reply)
+      return failed(options, reply.error());
+    if (!options.properties.empty())
+      return put_properties(out, options, reply->at("status"));
     put_json(out, reply->at("status"));
     return 0;
   }
   auto reply = call(paths_of(options), "Show", {{"guest", options.guest}});
-  if (!reply) return failed(options, reply.error());
+  if (!reply)
+    return failed(options, reply.error());
   const json& xml = reply->at("xml").is_null() ? reply->at("running_xml") : reply->at("xml");
   out.put(evidence(xml.get<std::string>()));
   return 0;
 }
 
 int run_start(const Options& options) {
-  if (options.dry_run) return run_dry_start(options);
+  if (options.dry_run)
+    return run_dry_start(options);
   json what = {{"guest", options.guest}};
   if (is_file(options.guest)) {
     auto xml = read_definition(options.guest);
-    if (!xml) return failed_locally(options, xml.error());
+    if (!xml)
+      return failed_locally(options, xml.error());
     what = {{"xml", *xml}, {"source", options.guest}};
   }
   auto reply = call(paths_of(options), "Start", start_parameters(options, what));
-  if (!reply) return failed(options, reply.error());
+  if (!reply)
+    return failed(options, reply.error());
   Out out;
   if (wants_json(options))
     put_json(out, *reply);
   else if (!options.quiet)
-    out.line(fmt::format("{} ({}) started: run {}, pid {}", printable(reply->value("name", "")), reply->value("uuid", ""),
-                         reply->value("run", 0), reply->value("pid", 0)));
+    out.line(fmt::format("{} ({}) started: run {}, pid {}", printable(reply->value("name", "")),
+                         reply->value("uuid", ""), reply->value("run", 0), reply->value("pid", 0)));
   return 0;
 }
 
 int run_stop(const Options& options) {
-  return run_simple(options, "Stop", {{"guest", options.guest}, {"timeout_s", options.timeout_s}}, "stopped");
+  return run_simple(options, "Stop", {{"guest", options.guest}, {"timeout_s", options.timeout_s}},
+                    "stopped");
 }
 
-int run_kill(const Options& options) { return run_simple(options, "Kill", {{"guest", options.guest}}, "killed"); }
+int run_kill(const Options& options) {
+  return run_simple(options, "Kill", {{"guest", options.guest}}, "killed");
+}
 
 int run_console(const Options& options) {
   auto reply = call(paths_of(options), "Console", {{"guest", options.guest}});
-  if (!reply) return failed(options, reply.error());
+  if (!reply)
+    return failed(options, reply.error());
   Result<> done = relay_console(reply->value("type", ""), reply->value("path", ""));
-  if (!done) return failed_locally(options, done.error());
+  if (!done)
+    return failed_locally(options, done.error());
   return 0;
 }
 

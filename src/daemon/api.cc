@@ -20,15 +20,18 @@ struct ErrorName {
   std::string_view name;
 };
 constexpr ErrorName kErrorNames[] = {
-    {Errc::Invalid, "Invalid"},   {Errc::NotFound, "NotFound"}, {Errc::Exists, "Exists"},
-    {Errc::Denied, "Denied"},     {Errc::Busy, "Busy"},         {Errc::Unsupported, "Unsupported"},
-    {Errc::Corrupt, "Corrupt"},   {Errc::Io, "Io"},             {Errc::Lost, "Lost"},
-    {Errc::Timeout, "Timeout"},   {Errc::Internal, "Internal"},
+    {Errc::Invalid, "Invalid"},   {Errc::NotFound, "NotFound"},
+    {Errc::Exists, "Exists"},     {Errc::Denied, "Denied"},
+    {Errc::Busy, "Busy"},         {Errc::Unsupported, "Unsupported"},
+    {Errc::Corrupt, "Corrupt"},   {Errc::Io, "Io"},
+    {Errc::Lost, "Lost"},         {Errc::Timeout, "Timeout"},
+    {Errc::Internal, "Internal"},
 };
 
 json error_reply(const Error& error) {
   auto name = std::ranges::find(kErrorNames, error.code(), &ErrorName::code);
-  return {{"error", fmt::format("org.tenure.{}", name->name)}, {"parameters", {{"message", error.what()}}}};
+  return {{"error", fmt::format("org.tenure.{}", name->name)},
+          {"parameters", {{"message", error.what()}}}};
 }
 
 // A string parameter; "" if it is absent or null. Wrong types are found by call()'s catch.
@@ -39,15 +42,18 @@ std::string text(const json& parameters, const char* key) {
 
 std::optional<bool> flag(const json& parameters, const char* key) {
   auto it = parameters.find(key);
-  if (it == parameters.end() || it->is_null()) return std::nullopt;
+  if (it == parameters.end() || it->is_null())
+    return std::nullopt;
   return it->get<bool>();
 }
 
 Result<StartOptions> start_options(const json& parameters) {
   StartOptions options{.require_fence = flag(parameters, "require_fence"), .fence = {}};
   std::string fence = text(parameters, "fence");
-  if (fence == "v1") options.fence = kernel::CgroupVersion::V1;
-  if (fence == "v2") options.fence = kernel::CgroupVersion::V2;
+  if (fence == "v1")
+    options.fence = kernel::CgroupVersion::V1;
+  if (fence == "v2")
+    options.fence = kernel::CgroupVersion::V2;
   if (!fence.empty() && fence != "auto" && !options.fence)
     return fail(Errc::Invalid, fmt::format("fence '{}': one of auto, v1, v2", fence));
   return options;
@@ -76,13 +82,16 @@ asio::awaitable<json> Api::call(json message, Requester who) {
     std::string name = text(message, "method");
     auto method = std::ranges::find(kMethods, name, &Method::name);
     if (method == std::end(kMethods)) {
-      json reply = {{"error", "org.varlink.service.MethodNotFound"}, {"parameters", {{"method", name}}}};
+      json reply = {{"error", "org.varlink.service.MethodNotFound"},
+                    {"parameters", {{"method", name}}}};
       co_return reply;
     }
     json parameters = message.value("parameters", json::object());
-    if (!parameters.is_object()) parameters = json::object();
+    if (!parameters.is_object())
+      parameters = json::object();
     auto reply = co_await (this->*method->run)(std::move(parameters), std::move(who));
-    if (!reply) co_return error_reply(reply.error());
+    if (!reply)
+      co_return error_reply(reply.error());
     json whole = {{"parameters", std::move(*reply)}};
     co_return whole;
   } catch (const json::exception& error) {
@@ -94,7 +103,8 @@ asio::awaitable<json> Api::call(json message, Requester who) {
 Api::Reply Api::define(json parameters, Requester who) {
   std::string xml = text(parameters, "xml");
   std::string source = text(parameters, "source");
-  CO_TRY(GuestName name, co_await guests_.define(std::move(xml), std::move(source), std::move(who)));
+  CO_TRY(GuestName name,
+         co_await guests_.define(std::move(xml), std::move(source), std::move(who)));
   json reply = {{"name", name.name}, {"uuid", name.uuid}};
   co_return reply;
 }
@@ -140,7 +150,8 @@ Api::Reply Api::show(json parameters, Requester) {
   auto guest = guests_.running(name.uuid);
   json reply = {{"name", name.name}, {"uuid", name.uuid}, {"running_xml", nullptr}};
   reply["xml"] = definition != nullptr ? json(definition->xml) : json();
-  if (guest) reply["running_xml"] = guest->state().xml;
+  if (guest)
+    reply["running_xml"] = guest->state().xml;
   co_return reply;
 }
 
@@ -154,9 +165,13 @@ Api::Reply Api::start(json parameters, Requester who) {
     guest = co_await guests_.start(std::move(name), options, std::move(who));
   else
     guest = co_await guests_.start_xml(std::move(xml), std::move(source), options, std::move(who));
-  if (!guest) co_return std::unexpected(std::move(guest).error());
+  if (!guest)
+    co_return std::unexpected(std::move(guest).error());
   const guest::RunState& state = (*guest)->state();
-  json reply = {{"name", state.ref.vm}, {"uuid", state.ref.uuid}, {"run", state.ref.run}, {"pid", state.process.pid}};
+  json reply = {{"name", state.ref.vm},
+                {"uuid", state.ref.uuid},
+                {"run", state.ref.run},
+                {"pid", state.process.pid}};
   co_return reply;
 }
 
@@ -176,21 +191,29 @@ Api::Reply Api::kill(json parameters, Requester who) {
 Api::Reply Api::console(json parameters, Requester) {
   CO_TRY(GuestName name, guests_.find(text(parameters, "guest")));
   auto guest = guests_.running(name.uuid);
-  if (!guest) co_return fail(Errc::Busy, fmt::format("{} is not running", name.name));
+  if (!guest)
+    co_return fail(Errc::Busy, fmt::format("{} is not running", name.name));
   for (const registrar::Hold& hold : guest->holds()) {
     const trail::Record& record = hold.claim.record;
-    if (record.kind != trail::Kind::Chardev) continue;
+    if (record.kind != trail::Kind::Chardev)
+      continue;
     std::string type(record.get("type").value_or(""));
-    bool console = hold.claim.holder.starts_with("serial") || hold.claim.holder.starts_with("console");
-    if (!console || (type != "pty" && type != "unix")) continue;
+    bool console =
+        hold.claim.holder.starts_with("serial") || hold.claim.holder.starts_with("console");
+    if (!console || (type != "pty" && type != "unix"))
+      continue;
     json reply = {{"type", type}, {"path", hold.claim.id}};
     co_return reply;
   }
-  co_return fail(Errc::Unsupported, fmt::format("{} has no serial port or console that can be reached (pty or unix)", name.name));
+  co_return fail(
+      Errc::Unsupported,
+      fmt::format("{} has no serial port or console that can be reached (pty or unix)", name.name));
 }
 
 Api::Reply Api::info(json, Requester) {
-  std::string fence = context_.fence_v2 != nullptr ? "v2" : context_.fence_v1 != nullptr ? "v1" : "none";
+  std::string fence = context_.fence_v2 != nullptr   ? "v2"
+                      : context_.fence_v1 != nullptr ? "v1"
+                                                     : "none";
   json reply = {{"version", TENURE_VERSION},
                 {"pid", getpid()},
                 {"fence", fence},
@@ -211,7 +234,8 @@ Api::Reply Api::service_info(json, Requester) {
 }
 
 Api::Reply Api::describe(json parameters, Requester) {
-  if (text(parameters, "interface") != "org.tenure") co_return fail(Errc::NotFound, "interface: org.tenure is the one");
+  if (text(parameters, "interface") != "org.tenure")
+    co_return fail(Errc::NotFound, "interface: org.tenure is the one");
   json reply = {{"description", kInterface}};
   co_return reply;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The methods of org.tenure (org.tenure.varlink): JSON in, JSON out, nothing else. One thread: the event loop's.
+// The methods of org.tenure (org.tenure.varlink): JSON in, JSON out, nothing else. One thread: the
+// event loop's.
 #pragma once
 
 #include <asio/awaitable.hpp>
@@ -16,8 +17,8 @@ class Api {
  public:
   Api(guest::Context& context, Guests& guests) : context_(context), guests_(guests) {}
 
-  // The reply to one call, complete: {"parameters":{…}} or {"error":"org.tenure.NotFound","parameters":{"message":…}}.
-  // Never throws.
+  // The reply to one call, complete: {"parameters":{…}} or
+  // {"error":"org.tenure.NotFound","parameters":{"message":…}}. Never throws.
   asio::awaitable<nlohmann::json> call(nlohmann::json message, Requester who);
 
  private:

@@ -15,20 +15,23 @@
 namespace tenure::daemon {
 namespace {
 
-constexpr size_t kMaxConfig = 1U << 20U;      // bytes
-constexpr uint32_t kDefaultUidFirst = 720'000;  // above login.defs' UID_MAX and SUB_UID_MIN's first user
+constexpr size_t kMaxConfig = 1U << 20U;  // bytes
+constexpr uint32_t kDefaultUidFirst =
+    720'000;  // above login.defs' UID_MAX and SUB_UID_MIN's first user
 constexpr uint32_t kMaxUid = 2'000'000'000;
 
 using Setter = Result<> (*)(const toml::node&, Config&);
 
 Result<> set_bool(const toml::node& node, bool& value) {
-  if (!node.is_boolean()) return fail(Errc::Invalid, "true or false expected");
+  if (!node.is_boolean())
+    return fail(Errc::Invalid, "true or false expected");
   value = node.as_boolean()->get();
   return {};
 }
 
 Result<std::string> text_of(const toml::node& node) {
-  if (!node.is_string()) return fail(Errc::Invalid, "a string expected");
+  if (!node.is_string())
+    return fail(Errc::Invalid, "a string expected");
   return node.as_string()->get();
 }
 
@@ -40,15 +43,19 @@ Result<uint32_t> number_of(const toml::node& node) {
 
 Result<> set_fence(const toml::node& node, Config& config) {
   TRY(std::string text, text_of(node));
-  if (text == "v1") config.fence = kernel::CgroupVersion::V1;
-  if (text == "v2") config.fence = kernel::CgroupVersion::V2;
-  if (text != "v1" && text != "v2" && text != "auto") return fail(Errc::Invalid, "one of auto, v1, v2 expected");
+  if (text == "v1")
+    config.fence = kernel::CgroupVersion::V1;
+  if (text == "v2")
+    config.fence = kernel::CgroupVersion::V2;
+  if (text != "v1" && text != "v2" && text != "auto")
+    return fail(Errc::Invalid, "one of auto, v1, v2 expected");
   return {};
 }
 
 Result<> set_audit(const toml::node& node, Config& config) {
   TRY(std::string text, text_of(node));
-  if (text != "auto" && text != "off") return fail(Errc::Invalid, "auto or off expected");
+  if (text != "auto" && text != "off")
+    return fail(Errc::Invalid, "auto or off expected");
   config.audit = text == "auto";
   return {};
 }
@@ -60,11 +67,13 @@ Result<> set_on_audit_loss(const toml::node& node, Config& config) {
 }
 
 Result<> set_base_devices(const toml::node& node, Config& config) {
-  if (!node.is_array()) return fail(Errc::Invalid, "a list of paths expected");
+  if (!node.is_array())
+    return fail(Errc::Invalid, "a list of paths expected");
   config.guest.base_devices.clear();
   for (const toml::node& item : *node.as_array()) {
     TRY(std::string path, text_of(item));
-    if (!path.starts_with("/dev/")) return fail(Errc::Invalid, "a path below /dev expected");
+    if (!path.starts_with("/dev/"))
+      return fail(Errc::Invalid, "a path below /dev expected");
     config.guest.base_devices.push_back(std::move(path));
   }
   return {};
@@ -72,7 +81,8 @@ Result<> set_base_devices(const toml::node& node, Config& config) {
 
 Result<> set_cgroup_parent(const toml::node& node, Config& config) {
   TRY(std::string path, text_of(node));
-  if (path.starts_with('/') || path.find("..") != path.npos) return fail(Errc::Invalid, "a path below the hierarchy's root expected");
+  if (path.starts_with('/') || path.find("..") != path.npos)
+    return fail(Errc::Invalid, "a path below the hierarchy's root expected");
   config.guest.cgroup_parent = std::move(path);
   return {};
 }
@@ -83,7 +93,8 @@ struct Key {
 };
 constexpr std::array kKeys{
     Key{"fence", set_fence},
-    Key{"require_fence", [](const toml::node& n, Config& c) { return set_bool(n, c.guest.require_fence); }},
+    Key{"require_fence",
+        [](const toml::node& n, Config& c) { return set_bool(n, c.guest.require_fence); }},
     Key{"audit", set_audit},
     Key{"on_audit_loss", set_on_audit_loss},
     Key{"base_devices", set_base_devices},
@@ -106,7 +117,8 @@ constexpr std::array kKeys{
 };
 
 Error at(const Paths& paths, const toml::source_region& where, std::string_view what) {
-  return Error{Errc::Invalid, fmt::format("{}:{}:{}: {}", paths.config, where.begin.line, where.begin.column, what)};
+  return Error{Errc::Invalid, fmt::format("{}:{}:{}: {}", paths.config, where.begin.line,
+                                          where.begin.column, what)};
 }
 
 }  // namespace
@@ -114,15 +126,20 @@ Error at(const Paths& paths, const toml::source_region& where, std::string_view 
 Result<Config> load_config(const Paths& paths) {
   Config config;
   // Only root can become another uid; an unprivileged instance runs QEMU as itself.
-  if (geteuid() == 0) config.guest.uid_first = kDefaultUidFirst;
+  if (geteuid() == 0)
+    config.guest.uid_first = kDefaultUidFirst;
   auto text = read_file(paths.config, kMaxConfig);
-  if (!text && text.error().code() == Errc::NotFound) return config;
-  if (!text) return fail(std::move(text).error());
+  if (!text && text.error().code() == Errc::NotFound)
+    return config;
+  if (!text)
+    return fail(std::move(text).error());
   toml::parse_result parsed = toml::parse(*text);
-  if (!parsed) return fail(at(paths, parsed.error().source(), parsed.error().description()));
+  if (!parsed)
+    return fail(at(paths, parsed.error().source(), parsed.error().description()));
   for (const auto& [name, node] : parsed.table()) {
     auto key = std::ranges::find(kKeys, name.str(), &Key::name);
-    if (key == kKeys.end()) return fail(at(paths, name.source(), fmt::format("unknown key {}", name.str())));
+    if (key == kKeys.end())
+      return fail(at(paths, name.source(), fmt::format("unknown key {}", name.str())));
     if (Result<> set = key->set(node, config); !set)
       return fail(at(paths, node.source(), fmt::format("{}: {}", name.str(), set.error().what())));
   }

@@ -20,7 +20,8 @@ struct Config {
   bool audit = true;  // false: the ledger alone is the trail
 };
 
-// An absent file gives the defaults; an unknown key or a wrong value is Invalid with file, line and column.
+// An absent file gives the defaults; an unknown key or a wrong value is Invalid with file, line and
+// column.
 Result<Config> load_config(const Paths& paths);
 
 }  // namespace tenure::daemon

@@ -33,7 +33,8 @@
 namespace tenure::daemon {
 namespace {
 
-constexpr size_t kPoolThreads = 2;  // one may be held up by a stuck auditd while the other writes the ledger
+constexpr size_t kPoolThreads =
+    2;  // one may be held up by a stuck auditd while the other writes the ledger
 
 void log_line(const std::string& text) {
   std::string line = "tenured: " + printable(text) + "\n";
@@ -47,14 +48,16 @@ std::string machine_id() {
 
 // One folder of pins an instance; bpffs refuses dots in names.
 std::string pin_dir(const Paths& paths) {
-  if (paths.root.empty()) return "/sys/fs/bpf/tenure";
+  if (paths.root.empty())
+    return "/sys/fs/bpf/tenure";
   return fmt::format("/sys/fs/bpf/tenure-{:016x}", std::hash<std::string>{}(paths.root));
 }
 
 Result<UniqueFd> lock_instance(const Paths& paths) {
   TRY(UniqueFd lock, open_file(paths.runtime + "/tenured.lock", O_RDWR | O_CREAT, 0600));
   if (flock(lock.get(), LOCK_EX | LOCK_NB) < 0) {
-    if (errno == EWOULDBLOCK) return fail(Errc::Busy, "another tenured serves " + paths.runtime);
+    if (errno == EWOULDBLOCK)
+      return fail(Errc::Busy, "another tenured serves " + paths.runtime);
     return fail_sys("flock", paths.runtime + "/tenured.lock");
   }
   return lock;
@@ -67,9 +70,11 @@ Result<> make_folders(const Paths& paths) {
 }
 
 std::unique_ptr<kernel::Audit> choose_audit(const Config& config) {
-  if (!config.audit) return kernel::no_audit("audit = off in tenure.conf");
+  if (!config.audit)
+    return kernel::no_audit("audit = off in tenure.conf");
   auto audit = kernel::open_audit();
-  if (audit) return std::move(*audit);
+  if (audit)
+    return std::move(*audit);
   log_line("no audit: " + audit.error().what());
   return kernel::no_audit(audit.error().what());
 }
@@ -84,7 +89,8 @@ Fences open_fences(const Config& config, const kernel::CgroupMounts& mounts, con
   Fences fences;
   using enum kernel::CgroupVersion;
   auto open = [&](kernel::CgroupVersion version, std::unique_ptr<kernel::FenceControl>& control) {
-    if (config.fence && *config.fence != version) return;
+    if (config.fence && *config.fence != version)
+      return;
     auto choice = kernel::choose_fence(mounts, pin_dir(paths), version);
     if (choice)
       control = std::move(choice->control);
@@ -113,10 +119,12 @@ class Daemon {
     audit_ = choose_audit(config_);
     journal_ = std::make_unique<registrar::Journal>(
         *ledger_, *audit_, pool_, system_clock(),
-        registrar::JournalOptions{.on_audit_loss = config_.on_audit_loss, .ledger_only = !config_.audit});
+        registrar::JournalOptions{.on_audit_loss = config_.on_audit_loss,
+                                  .ledger_only = !config_.audit});
     TRY(kernel::CgroupMounts mounts, kernel::find_cgroup_mounts());
     fences_ = open_fences(config_, mounts, paths);
-    if (!fences_.v1 && !fences_.v2) log_line("no fence: " + fences_.reason);
+    if (!fences_.v1 && !fences_.v2)
+      log_line("no fence: " + fences_.reason);
     TRY_OK(make_context(std::move(mounts)));
     TRY(registrar::Replay replay, registrar::replay(paths.ledger));
     TRY(Definitions definitions, Definitions::load(paths));
@@ -134,7 +142,8 @@ class Daemon {
   Result<> make_context(kernel::CgroupMounts mounts) {
     TRY(std::string boot, kernel::boot_id());
     auto counter = std::make_shared<uint64_t>(0);
-    // The size of the ledger grows with every daemon that did anything, so the pair is never given twice.
+    // The size of the ledger grows with every daemon that did anything, so the pair is never given
+    // twice.
     std::string prefix = fmt::format("{:x}", system_clock().realtime_ns() / 1'000'000);
     context_ = std::make_unique<guest::Context>(guest::Context{
         .executor = loop_.get_executor(),
@@ -156,18 +165,21 @@ class Daemon {
     auto shared = std::make_shared<registrar::Replay>(std::move(replay));
     auto task = [this, shared]() -> asio::awaitable<void> {
       outcome_ = co_await serve_all(std::move(*shared));
-      if (!outcome_) loop_.stop();
+      if (!outcome_)
+        loop_.stop();
     };
     asio::co_spawn(loop_, std::move(task), asio::detached);
   }
 
   asio::awaitable<Result<>> serve_all(registrar::Replay replay) {
     Result<> policy = co_await record_policy(*context_, config_);
-    if (!policy) log_line("policy: " + policy.error().what());
+    if (!policy)
+      log_line("policy: " + policy.error().what());
     auto adopted = co_await guest::recover(*context_, std::move(replay));
     prune_fence(adopted);
     guests_->adopt(std::move(adopted));
-    if (fences_.v2) denials_ = watch_denials(*context_, *fences_.v2, *guests_);
+    if (fences_.v2)
+      denials_ = watch_denials(*context_, *fences_.v2, *guests_);
     api_ = std::make_unique<Api>(*context_, *guests_);
     CO_TRY(UniqueFd listener, listen_unix(options_.paths.socket, 0600, 128));
     asio::any_io_executor executor = loop_.get_executor();
@@ -186,11 +198,14 @@ class Daemon {
 
   // Rules of guests that went while nobody looked.
   void prune_fence(const std::vector<std::shared_ptr<guest::Guest>>& adopted) {
-    if (!fences_.v2) return;
+    if (!fences_.v2)
+      return;
     std::vector<uint32_t> live;
     for (const auto& guest : adopted)
-      if (guest->fence() != nullptr) live.push_back(guest->fence()->slot());
-    if (auto pruned = fences_.v2->prune(live); !pruned) log_line("prune: " + pruned.error().what());
+      if (guest->fence() != nullptr)
+        live.push_back(guest->fence()->slot());
+    if (auto pruned = fences_.v2->prune(live); !pruned)
+      log_line("prune: " + pruned.error().what());
   }
 
   DaemonOptions options_;

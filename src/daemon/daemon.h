@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts one instance together: configuration, ledger, audit, fences, recovery, socket, loop. See DESIGN §8.
+// Puts one instance together: configuration, ledger, audit, fences, recovery, socket, loop. See
+// DESIGN §8.
 #pragma once
 
 #include <string>
@@ -14,7 +15,8 @@ struct DaemonOptions {
   int ready_fd = -1;  // one byte is written there when the socket listens
 };
 
-// Runs until SIGTERM or SIGINT; guests go on after it. Busy if another tenured has this root. Logs to stderr.
+// Runs until SIGTERM or SIGINT; guests go on after it. Busy if another tenured has this root. Logs
+// to stderr.
 Result<> run_daemon(const DaemonOptions& options);
 
 }  // namespace tenure::daemon

@@ -19,7 +19,8 @@ struct Definition {
 
 class Definitions {
  public:
-  // Reads all; a file that does not parse any more is reported by its error in `bad`, and left alone.
+  // Reads all; a file that does not parse any more is reported by its error in `bad`, and left
+  // alone.
   static Result<Definitions> load(const Paths& paths);
 
   // Stores it. Exists if the name belongs to another uuid.
@@ -27,7 +28,7 @@ class Definitions {
   Result<> remove(const std::string& uuid);
   std::string path_of(const std::string& uuid) const;
 
-  const std::map<std::string, Definition>& all() const { return all_; }  // by uuid
+  const std::map<std::string, Definition>& all() const { return all_; }   // by uuid
   const std::map<std::string, std::string>& bad() const { return bad_; }  // path -> why
 
  private:

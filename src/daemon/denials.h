@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the fence refused, on the record: merged per guest, device, access and command over a second, so that a flood of
-// 10^6 a second is one record with an exact count and delays nothing else.
+// What the fence refused, on the record: merged per guest, device, access and command over a
+// second, so that a flood of 10^6 a second is one record with an exact count and delays nothing
+// else.
 #pragma once
 
 #include <memory>
@@ -12,6 +13,7 @@
 namespace tenure::daemon {
 
 // Watches until the result is dropped.
-std::shared_ptr<void> watch_denials(guest::Context& context, kernel::FenceControl& fences, const Guests& guests);
+std::shared_ptr<void> watch_denials(guest::Context& context, kernel::FenceControl& fences,
+                                    const Guests& guests);
 
 }  // namespace tenure::daemon

@@ -14,7 +14,8 @@ using registrar::Txn;
 
 constexpr size_t kMinPrefix = 4;  // characters of a uuid prefix; fewer would often fit by chance
 
-Result<std::unique_ptr<domain::Domain>> parse_definition(const std::string& xml, const std::string& source) {
+Result<std::unique_ptr<domain::Domain>> parse_definition(const std::string& xml,
+                                                         const std::string& source) {
   TRY(domain::Domain domain, domain::parse(xml, source));
   if (!domain.has_uuid) {
     TRY(domain.uuid, random_uuid());
@@ -52,14 +53,19 @@ Result<GuestName> Guests::find(const std::string& guest) const {
   for (const auto& [uuid, name] : starting_) names[uuid] = name;
   std::vector<GuestName> matches;
   for (const auto& [uuid, name] : names)
-    if (name == guest) return GuestName{name, uuid};
+    if (name == guest)
+      return GuestName{name, uuid};
   std::string lower = guest;
   std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
   for (const auto& [uuid, name] : names)
-    if (lower.size() >= kMinPrefix && uuid.starts_with(lower)) matches.push_back({name, uuid});
-  if (matches.size() == 1) return matches.front();
-  if (matches.empty()) return fail(Errc::NotFound, fmt::format("no guest '{}'", guest));
-  return fail(Errc::Invalid, fmt::format("'{}' fits {} guests: give more of the uuid", guest, matches.size()));
+    if (lower.size() >= kMinPrefix && uuid.starts_with(lower))
+      matches.push_back({name, uuid});
+  if (matches.size() == 1)
+    return matches.front();
+  if (matches.empty())
+    return fail(Errc::NotFound, fmt::format("no guest '{}'", guest));
+  return fail(Errc::Invalid,
+              fmt::format("'{}' fits {} guests: give more of the uuid", guest, matches.size()));
 }
 
 asio::awaitable<Error> Guests::refuse(std::string op, GuestName guest, Requester who, Error why) {
@@ -71,12 +77,13 @@ asio::awaitable<Error> Guests::refuse(std::string op, GuestName guest, Requester
   record.success = false;
   std::vector<trail::Record> records{std::move(record)};
   Result<> written = co_await context_.journal.write(std::move(records));
-  if (!written) context_.log(fmt::format("record of a refused {}: {}", op, written.error().what()));
+  if (!written)
+    context_.log(fmt::format("record of a refused {}: {}", op, written.error().what()));
   co_return why;
 }
 
-trail::Record Guests::definition_record(trail::Kind kind, const GuestName& guest, const std::string& virt,
-                                        const Requester& who) {
+trail::Record Guests::definition_record(trail::Kind kind, const GuestName& guest,
+                                        const std::string& virt, const Requester& who) {
   trail::Record record(kind);
   record.set("file", definitions_.path_of(guest.uuid));
   RunRef ref{.virt = virt, .vm = guest.name, .uuid = guest.uuid};
@@ -85,17 +92,20 @@ trail::Record Guests::definition_record(trail::Kind kind, const GuestName& guest
   return record;
 }
 
-asio::awaitable<Result<GuestName>> Guests::define(std::string xml, std::string source, Requester who) {
+asio::awaitable<Result<GuestName>> Guests::define(std::string xml, std::string source,
+                                                  Requester who) {
   auto domain = parse_definition(xml, source);
   if (domain) {
     // A definition that could not be started is refused now, not at its start.
     domain::Domain trial = **domain;
-    if (Result<> complete = domain::complete(trial); !complete) domain = fail(complete.error());
+    if (Result<> complete = domain::complete(trial); !complete)
+      domain = fail(complete.error());
   }
   if (!domain) {
     std::string op = "define";
     GuestName nobody{source, ""};
-    co_return std::unexpected(co_await refuse(std::move(op), std::move(nobody), std::move(who), domain.error()));
+    co_return std::unexpected(
+        co_await refuse(std::move(op), std::move(nobody), std::move(who), domain.error()));
   }
   GuestName name{(*domain)->name, to_string((*domain)->uuid)};
   if (Result<> put = definitions_.put(**domain); !put) {
@@ -106,7 +116,8 @@ asio::awaitable<Result<GuestName>> Guests::define(std::string xml, std::string s
       definition_record(trail::Kind::Create, name, (*domain)->kvm ? "kvm" : "qemu", who)};
   Result<> written = co_await context_.journal.write(std::move(records));
   // A definition grants nothing; it stands even if its record was lost, and the gap says so.
-  if (!written) context_.log(fmt::format("{}: define: {}", name.name, written.error().what()));
+  if (!written)
+    context_.log(fmt::format("{}: define: {}", name.name, written.error().what()));
   co_return name;
 }
 
@@ -117,63 +128,84 @@ asio::awaitable<Result<>> Guests::undefine(std::string guest, Requester who) {
     std::string op = "undefine";
     GuestName nobody{guest, ""};
     Error why = name ? Error{Errc::NotFound, fmt::format("{}: not defined", guest)} : name.error();
-    co_return std::unexpected(co_await refuse(std::move(op), std::move(nobody), std::move(who), std::move(why)));
+    co_return std::unexpected(
+        co_await refuse(std::move(op), std::move(nobody), std::move(who), std::move(why)));
   }
   std::vector<trail::Record> records{definition_record(trail::Kind::Destroy, *name, "qemu", who)};
   CO_TRY_OK(definitions_.remove(name->uuid));
   Result<> written = co_await context_.journal.write(std::move(records));
-  if (!written) context_.log(fmt::format("{}: undefine: {}", name->name, written.error().what()));
+  if (!written)
+    context_.log(fmt::format("{}: undefine: {}", name->name, written.error().what()));
   co_return Result<>{};
 }
 
 Result<> Guests::check_free(const domain::Domain& domain) const {
   std::string uuid = to_string(domain.uuid);
-  if (starting_.contains(uuid)) return fail(Errc::Busy, fmt::format("{} is being started", domain.name));
-  if (running_.contains(uuid)) return fail(Errc::Exists, fmt::format("{} is running", domain.name));
-  auto taken = [&](const std::string& other, const std::string& name) { return name == domain.name && other != uuid; };
+  if (starting_.contains(uuid))
+    return fail(Errc::Busy, fmt::format("{} is being started", domain.name));
+  if (running_.contains(uuid))
+    return fail(Errc::Exists, fmt::format("{} is running", domain.name));
+  auto taken = [&](const std::string& other, const std::string& name) {
+    return name == domain.name && other != uuid;
+  };
   for (const auto& [other, name] : starting_)
-    if (taken(other, name)) return fail(Errc::Exists, fmt::format("a guest named {} is being started", name));
+    if (taken(other, name))
+      return fail(Errc::Exists, fmt::format("a guest named {} is being started", name));
   for (const auto& [other, running] : running_)
-    if (taken(other, running->state().ref.vm)) return fail(Errc::Exists, fmt::format("a guest named {} runs with uuid {}", domain.name, other));
+    if (taken(other, running->state().ref.vm))
+      return fail(Errc::Exists,
+                  fmt::format("a guest named {} runs with uuid {}", domain.name, other));
   for (const auto& [other, known] : definitions_.all())
-    if (taken(other, known.name)) return fail(Errc::Exists, fmt::format("a guest named {} is defined with uuid {}", known.name, other));
+    if (taken(other, known.name))
+      return fail(Errc::Exists,
+                  fmt::format("a guest named {} is defined with uuid {}", known.name, other));
   return {};
 }
 
-asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::start(std::string guest, StartOptions options, Requester who) {
+asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::start(std::string guest,
+                                                              StartOptions options, Requester who) {
   auto name = find(guest);
   const Definition* known = name ? definition(name->uuid) : nullptr;
   if (known == nullptr) {
     std::string op = "start";
     GuestName wanted = name ? *name : GuestName{guest, ""};
     Error why = name ? Error{Errc::Exists, fmt::format("{} is running", guest)} : name.error();
-    co_return std::unexpected(co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
+    co_return std::unexpected(
+        co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
   }
   std::string xml = known->xml;
   std::string source = definitions_.path_of(known->uuid);
   co_return co_await start_xml(std::move(xml), std::move(source), options, std::move(who));
 }
 
-asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::start_xml(std::string xml, std::string source,
-                                                                  StartOptions options, Requester who) {
+asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::start_xml(std::string xml,
+                                                                  std::string source,
+                                                                  StartOptions options,
+                                                                  Requester who) {
   auto domain = parse_definition(xml, source);
   Result<> usable;
-  if (!domain) usable = fail(domain.error());
-  if (usable) usable = domain::complete(**domain);
-  if (usable) usable = check_free(**domain);
+  if (!domain)
+    usable = fail(domain.error());
+  if (usable)
+    usable = domain::complete(**domain);
+  if (usable)
+    usable = check_free(**domain);
   if (!usable) {
     std::string op = "start";
-    GuestName name = domain ? GuestName{(*domain)->name, to_string((*domain)->uuid)} : GuestName{source, ""};
-    co_return std::unexpected(co_await refuse(std::move(op), std::move(name), std::move(who), usable.error()));
+    GuestName name =
+        domain ? GuestName{(*domain)->name, to_string((*domain)->uuid)} : GuestName{source, ""};
+    co_return std::unexpected(
+        co_await refuse(std::move(op), std::move(name), std::move(who), usable.error()));
   }
   co_return co_await launch(std::move(*domain), options, std::move(who));
 }
 
-asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::launch(std::unique_ptr<domain::Domain> domain,
-                                                               StartOptions options, Requester who) {
+asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::launch(
+    std::unique_ptr<domain::Domain> domain, StartOptions options, Requester who) {
   std::string uuid = to_string(domain->uuid);
   starting_[uuid] = domain->name;
-  if (!context_.settings.emulator.empty()) domain->emulator = context_.settings.emulator;
+  if (!context_.settings.emulator.empty())
+    domain->emulator = context_.settings.emulator;
   guest::StartRequest request{.domain = std::move(domain),
                               .run = ++last_run_[uuid],
                               .txn = {.id = context_.new_txn(), .who = std::move(who)},
@@ -181,20 +213,26 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::launch(std::unique_ptr<d
                               .fence = options.fence};
   auto guest = co_await guest::start(context_, std::move(request));
   starting_.erase(uuid);
-  if (guest) watch(*guest);
+  if (guest)
+    watch(*guest);
   co_return guest;
 }
 
-asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::running_or_refuse(std::string op, std::string guest, Requester who) {
+asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::running_or_refuse(std::string op,
+                                                                          std::string guest,
+                                                                          Requester who) {
   auto name = find(guest);
   std::shared_ptr<Guest> found = name ? running(name->uuid) : nullptr;
-  if (found) co_return found;
+  if (found)
+    co_return found;
   GuestName wanted = name ? *name : GuestName{guest, ""};
   Error why = name ? Error{Errc::Busy, fmt::format("{} is not running", guest)} : name.error();
-  co_return std::unexpected(co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
+  co_return std::unexpected(
+      co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
 }
 
-asio::awaitable<Result<>> Guests::stop(std::string guest, std::chrono::seconds timeout, Requester who) {
+asio::awaitable<Result<>> Guests::stop(std::string guest, std::chrono::seconds timeout,
+                                       Requester who) {
   std::string op = "stop";
   CO_TRY(auto found, co_await running_or_refuse(std::move(op), std::move(guest), who));
   Txn txn{.id = context_.new_txn(), .who = std::move(who)};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All guests of this instance, defined and running, and the operations on them. Every refusal of a request is recorded
-// with its requester. One thread: the event loop's.
+// All guests of this instance, defined and running, and the operations on them. Every refusal of a
+// request is recorded with its requester. One thread: the event loop's.
 #pragma once
 
 #include <asio/awaitable.hpp>
@@ -40,9 +40,12 @@ class Guests {
 
   asio::awaitable<Result<GuestName>> define(std::string xml, std::string source, Requester who);
   asio::awaitable<Result<>> undefine(std::string guest, Requester who);
-  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start(std::string guest, StartOptions options, Requester who);
-  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start_xml(std::string xml, std::string source,
-                                                                   StartOptions options, Requester who);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start(std::string guest,
+                                                               StartOptions options, Requester who);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start_xml(std::string xml,
+                                                                   std::string source,
+                                                                   StartOptions options,
+                                                                   Requester who);
   asio::awaitable<Result<>> stop(std::string guest, std::chrono::seconds timeout, Requester who);
   asio::awaitable<Result<>> kill(std::string guest, Requester who);
 
@@ -51,14 +54,18 @@ class Guests {
   std::shared_ptr<guest::Guest> running(const std::string& uuid) const;
   const Definition* definition(const std::string& uuid) const;
   const Definitions& definitions() const { return definitions_; }
-  const std::map<std::string, std::shared_ptr<guest::Guest>>& all_running() const { return running_; }
+  const std::map<std::string, std::shared_ptr<guest::Guest>>& all_running() const {
+    return running_;
+  }
 
  private:
   // Records that a request was refused, and why, and gives the error back.
   asio::awaitable<Error> refuse(std::string op, GuestName guest, Requester who, Error why);
-  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> launch(std::unique_ptr<domain::Domain> domain,
-                                                                StartOptions options, Requester who);
-  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> running_or_refuse(std::string op, std::string guest, Requester who);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> launch(
+      std::unique_ptr<domain::Domain> domain, StartOptions options, Requester who);
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> running_or_refuse(std::string op,
+                                                                           std::string guest,
+                                                                           Requester who);
   Result<> check_free(const domain::Domain& domain) const;
   void watch(const std::shared_ptr<guest::Guest>& guest);
   trail::Record definition_record(trail::Kind kind, const GuestName& guest, const std::string& virt,
@@ -66,9 +73,9 @@ class Guests {
 
   guest::Context& context_;
   Definitions definitions_;
-  std::map<std::string, uint64_t> last_run_;                        // by uuid
-  std::map<std::string, std::shared_ptr<guest::Guest>> running_;    // by uuid
-  std::map<std::string, std::string> starting_;                     // uuid -> name
+  std::map<std::string, uint64_t> last_run_;                      // by uuid
+  std::map<std::string, std::shared_ptr<guest::Guest>> running_;  // by uuid
+  std::map<std::string, std::string> starting_;                   // uuid -> name
 };
 
 }  // namespace tenure::daemon

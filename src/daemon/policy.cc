@@ -14,7 +14,9 @@ namespace {
 using nlohmann::json;
 constexpr size_t kMaxPolicy = 65536;  // bytes
 
-json defaults() { return {{"on_audit_loss", "refuse"}, {"require_fence", "yes"}, {"audit", "auto"}}; }
+json defaults() {
+  return {{"on_audit_loss", "refuse"}, {"require_fence", "yes"}, {"audit", "auto"}};
+}
 
 json settings_of(const Config& config) {
   return {{"on_audit_loss", registrar::to_string(config.on_audit_loss)},
@@ -26,11 +28,14 @@ json settings_of(const Config& config) {
 json load(const std::string& path) {
   json before = defaults();
   auto text = read_file(path, kMaxPolicy);
-  if (!text) return before;
+  if (!text)
+    return before;
   json known = json::parse(*text, nullptr, false);
-  if (!known.is_object()) return before;
+  if (!known.is_object())
+    return before;
   for (auto& [key, value] : before.items())
-    if (known.contains(key) && known[key].is_string()) value = known[key];
+    if (known.contains(key) && known[key].is_string())
+      value = known[key];
   return before;
 }
 
@@ -43,16 +48,22 @@ asio::awaitable<Result<>> record_policy(guest::Context& context, const Config& c
   std::vector<trail::Record> records;
   auto self = kernel::requester_of(getpid());
   for (const auto& [key, value] : now.items()) {
-    if (before[key] == value) continue;
+    if (before[key] == value)
+      continue;
     trail::Record record(trail::Kind::Policy);
-    record.set("setting", key).set("old", before[key].get<std::string>()).set("new", value.get<std::string>());
+    record.set("setting", key)
+        .set("old", before[key].get<std::string>())
+        .set("new", value.get<std::string>());
     record.set("txn", context.new_txn());
-    if (self) trail::set_requester(record, *self);
+    if (self)
+      trail::set_requester(record, *self);
     records.push_back(std::move(record));
   }
-  if (records.empty()) co_return Result<>{};
+  if (records.empty())
+    co_return Result<>{};
   Result<> written = co_await context.journal.write(std::move(records));
-  if (!written && written.error().code() != Errc::Lost) co_return written;
+  if (!written && written.error().code() != Errc::Lost)
+    co_return written;
   co_return write_file_atomic(path, now.dump(1));
 }
 

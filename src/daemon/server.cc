@@ -32,27 +32,36 @@ constexpr size_t kChunk = 16384;  // bytes
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(stream_protocol::socket socket, Api& api, std::shared_ptr<size_t> count)
-      : socket_(std::move(socket)), deadline_(socket_.get_executor()), api_(api), count_(std::move(count)) {
+      : socket_(std::move(socket)),
+        deadline_(socket_.get_executor()),
+        api_(api),
+        count_(std::move(count)) {
     ++*count_;
   }
   ~Connection() { --*count_; }
 
   asio::awaitable<void> run() {
-    if (!allowed()) co_return;
+    if (!allowed())
+      co_return;
     for (;;) {
       std::string message;
       bool complete = co_await read(message);
-      if (!complete) co_return;
+      if (!complete)
+        co_return;
       json call = json::parse(message, nullptr, false);
-      if (!call.is_object()) co_return;
-      // Asked for anew with each call: the peer of a socket may have handed it to another process, and exits are seen.
+      if (!call.is_object())
+        co_return;
+      // Asked for anew with each call: the peer of a socket may have handed it to another process,
+      // and exits are seen.
       auto who = kernel::peer_requester(socket_.native_handle());
-      if (!who) co_return;
+      if (!who)
+        co_return;
       json reply = co_await api_.call(std::move(call), std::move(*who));
       std::string text = reply.dump(-1, ' ', false, json::error_handler_t::replace);
       text.push_back('\0');
       bool written = co_await write(std::move(text));
-      if (!written) co_return;
+      if (!written)
+        co_return;
     }
   }
 
@@ -60,7 +69,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool allowed() {
     ucred peer{};
     socklen_t size = sizeof peer;
-    if (getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return false;
+    if (getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+      return false;
     return peer.uid == 0 || peer.uid == geteuid();
   }
 
@@ -69,7 +79,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     auto self = weak_from_this();
     deadline_.async_wait([self](asio::error_code error) {
       auto connection = self.lock();
-      if (error || !connection) return;
+      if (error || !connection)
+        return;
       asio::error_code ignored;
       connection->socket_.close(ignored);
     });
@@ -86,14 +97,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
         co_return true;
       }
       seen = buffer_.size();
-      if (seen > kMaxMessage) co_return false;
-      if (seen > 0) arm();
+      if (seen > kMaxMessage)
+        co_return false;
+      if (seen > 0)
+        arm();
       buffer_.resize(seen + kChunk);
       auto space = asio::buffer(buffer_.data() + seen, kChunk);
       asio::error_code error;
-      size_t n = co_await socket_.async_read_some(space, asio::redirect_error(asio::use_awaitable, error));
+      size_t n =
+          co_await socket_.async_read_some(space, asio::redirect_error(asio::use_awaitable, error));
       buffer_.resize(seen + n);
-      if (error) co_return false;
+      if (error)
+        co_return false;
     }
   }
 
@@ -122,8 +137,10 @@ asio::awaitable<void> serve(asio::any_io_executor executor, UniqueFd listener, A
   auto connections = std::make_shared<size_t>(0);
   for (;;) {
     asio::error_code error;
-    stream_protocol::socket socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
-    if (error == asio::error::operation_aborted) co_return;
+    stream_protocol::socket socket =
+        co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+    if (error == asio::error::operation_aborted)
+      co_return;
     if (error) {
       // Out of fds or memory: those that are being served go on; wait rather than spin.
       log("accept: " + error.message());
@@ -131,7 +148,8 @@ asio::awaitable<void> serve(asio::any_io_executor executor, UniqueFd listener, A
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
       continue;
     }
-    if (*connections >= kMaxConnections) continue;
+    if (*connections >= kMaxConnections)
+      continue;
     auto connection = std::make_shared<Connection>(std::move(socket), api, connections);
     auto task = [connection]() -> asio::awaitable<void> { co_await connection->run(); };
     asio::co_spawn(executor, std::move(task), asio::detached);

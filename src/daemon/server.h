@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Unix socket: Varlink's wire form (NUL-terminated JSON), one call after the other on a connection. Peers are
-// hostile: messages are bounded, stalled ones are dropped, and only root and our own uid are heard.
+// The Unix socket: Varlink's wire form (NUL-terminated JSON), one call after the other on a
+// connection. Peers are hostile: messages are bounded, stalled ones are dropped, and only root and
+// our own uid are heard.
 #pragma once
 
 #include <asio/any_io_executor.hpp>
@@ -14,7 +15,8 @@
 
 namespace tenure::daemon {
 
-inline constexpr size_t kMaxMessage = 32UL << 20U;  // bytes: a 4 MiB definition, every byte escaped as \u00XX
+inline constexpr size_t kMaxMessage =
+    32UL << 20U;  // bytes: a 4 MiB definition, every byte escaped as \u00XX
 inline constexpr size_t kMaxConnections = 1024;
 
 // Accepts until the executor stops. `listener` is a listening AF_UNIX socket.

@@ -10,8 +10,10 @@ using nlohmann::json;
 
 json open_tenure(const registrar::Hold& hold) {
   const model::Claim& claim = hold.claim;
-  json tenure = {{"grant", hold.grant}, {"kind", claim.kind}, {"id", claim.id}, {"access", to_string(claim.access)},
-                 {"for", claim.holder}, {"rdev", nullptr},    {"devtype", nullptr}};
+  json tenure = {{"grant", hold.grant}, {"kind", claim.kind},
+                 {"id", claim.id},      {"access", to_string(claim.access)},
+                 {"for", claim.holder}, {"rdev", nullptr},
+                 {"devtype", nullptr}};
   if (claim.rdev) {
     std::string rdev = rdev_hex(*claim.rdev);
     tenure["rdev"] = claim.any_minor ? rdev.substr(0, rdev.find(':')) + ":*" : rdev;
@@ -25,18 +27,21 @@ void add_fence(json& status, guest::Guest& guest) {
   status["fence"] = state.fence;
   status["cgroup_paths"] = json::array();
   for (const std::string& path : {state.cgroup_v2, state.cgroup_v1})
-    if (!path.empty()) status["cgroup_paths"].push_back(path);
+    if (!path.empty())
+      status["cgroup_paths"].push_back(path);
   status["acl"] = json::array();
   status["denials"] = nullptr;
   kernel::Fence* fence = guest.fence();
-  if (fence == nullptr) return;
+  if (fence == nullptr)
+    return;
   auto rules = fence->list();
   if (!rules) {
     status["acl_error"] = rules.error().what();
     return;
   }
   for (const kernel::AclRule& rule : *rules) status["acl"].push_back(to_string(rule));
-  if (auto denials = fence->denials(); denials && *denials) status["denials"] = **denials;
+  if (auto denials = fence->denials(); denials && *denials)
+    status["denials"] = **denials;
 }
 
 }  // namespace
@@ -64,18 +69,28 @@ json audit_status(const guest::Context& context) {
 }
 
 json status_of(const guest::Context& context, const Guests& guests, const GuestName& name) {
-  json status = {{"name", name.name}, {"uuid", name.uuid}, {"state", "shut off"}, {"run", nullptr}, {"pid", nullptr},
-                 {"uid", nullptr},    {"defined", guests.definition(name.uuid) != nullptr},
-                 {"fence", nullptr},  {"cgroup_paths", json::array()}, {"acl", json::array()},
-                 {"tenures", json::array()}, {"log", guest::guest_log_path(context.paths, name.uuid)}};
+  json status = {{"name", name.name},
+                 {"uuid", name.uuid},
+                 {"state", "shut off"},
+                 {"run", nullptr},
+                 {"pid", nullptr},
+                 {"uid", nullptr},
+                 {"defined", guests.definition(name.uuid) != nullptr},
+                 {"fence", nullptr},
+                 {"cgroup_paths", json::array()},
+                 {"acl", json::array()},
+                 {"tenures", json::array()},
+                 {"log", guest::guest_log_path(context.paths, name.uuid)}};
   status["audit"] = audit_status(context);
   auto guest = guests.running(name.uuid);
-  if (!guest) return status;
+  if (!guest)
+    return status;
   const guest::RunState& state = guest->state();
   status["state"] = guest->status();
   status["run"] = state.ref.run;
   status["pid"] = state.process.pid;
-  if (state.uid) status["uid"] = *state.uid;
+  if (state.uid)
+    status["uid"] = *state.uid;
   status["accel"] = guest->domain().kvm ? "kvm" : "tcg";
   add_fence(status, *guest);
   for (const registrar::Hold& hold : guest->holds()) status["tenures"].push_back(open_tenure(hold));

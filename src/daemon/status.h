@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `tenure status` says of a guest: read from the kernel and from QEMU now, beside what the trail has open.
+// What `tenure status` says of a guest: read from the kernel and from QEMU now, beside what the
+// trail has open.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -10,8 +11,10 @@
 namespace tenure::daemon {
 
 // Of a guest that runs, or is only defined.
-nlohmann::json status_of(const guest::Context& context, const Guests& guests, const GuestName& name);
-// The state of the trail itself: audit as the kernel reports it now, the policy, the gap if there is one.
+nlohmann::json status_of(const guest::Context& context, const Guests& guests,
+                         const GuestName& name);
+// The state of the trail itself: audit as the kernel reports it now, the policy, the gap if there
+// is one.
 nlohmann::json audit_status(const guest::Context& context);
 
 }  // namespace tenure::daemon

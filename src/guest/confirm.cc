@@ -27,7 +27,8 @@ asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command) {
   json arguments = json::object();
   std::string name = command;
   auto answer = co_await qmp.execute(std::move(command), std::move(arguments), kTimeout);
-  if (!answer) co_return std::unexpected(std::move(answer).error().context(name));
+  if (!answer)
+    co_return std::unexpected(std::move(answer).error().context(name));
   co_return answer;
 }
 
@@ -44,46 +45,56 @@ struct Scene {
 
 const kernel::NodeFacts* image_facts(const Facts& facts, const Claim& claim) {
   auto chain = facts.chains.find(claim.holder);
-  if (chain == facts.chains.end()) return nullptr;
+  if (chain == facts.chains.end())
+    return nullptr;
   auto image = std::ranges::find(chain->second, claim.id, &qemu::Image::path);
   return image == chain->second.end() ? nullptr : &image->node;
 }
 
 bool same_file(const kernel::OpenFile& file, const kernel::NodeFacts& node) {
-  if (node.rdev) return file.rdev == node.rdev;
+  if (node.rdev)
+    return file.rdev == node.rdev;
   return file.dev == node.dev && file.ino == node.ino;
 }
 
 Result<> confirm_disk(const Scene& scene, Claim& claim) {
   const kernel::NodeFacts* node = image_facts(scene.facts, claim);
-  if (node == nullptr) return fail(not_borne_out(claim, "no facts of this image"));
+  if (node == nullptr)
+    return fail(not_borne_out(claim, "no facts of this image"));
   auto held = [&](const kernel::OpenFile& file) {
     return same_file(file, *node) && (!claim.access.write || file.writable);
   };
-  if (std::ranges::any_of(scene.answers.files, held)) return {};
+  if (std::ranges::any_of(scene.answers.files, held))
+    return {};
   return fail(not_borne_out(claim, "QEMU does not have it open"));
 }
 
 Result<> confirm_rdev(const Scene& scene, Claim& claim) {
-  if (!claim.rdev) return {};
+  if (!claim.rdev)
+    return {};
   auto held = [&](const kernel::OpenFile& file) { return file.rdev == claim.rdev; };
-  if (std::ranges::any_of(scene.answers.files, held)) return {};
+  if (std::ranges::any_of(scene.answers.files, held))
+    return {};
   return fail(not_borne_out(claim, "QEMU does not have it open"));
 }
 
 Result<> confirm_net(const Scene& scene, Claim& claim) {
   auto fds = scene.seams.nics().find(claim.holder);
-  if (fds != scene.seams.nics().end()) claim.record.set("ifname", fds->second.ifname);
+  if (fds != scene.seams.nics().end())
+    claim.record.set("ifname", fds->second.ifname);
   return {};
 }
 
 Result<> confirm_chardev(const Scene& scene, Claim& claim) {
-  if (claim.record.get("type") != "pty") return confirm_rdev(scene, claim);
+  if (claim.record.get("type") != "pty")
+    return confirm_rdev(scene, claim);
   for (const json& chardev : scene.answers.chardevs) {
     std::string label = chardev.value("label", "");
     std::string filename = chardev.value("filename", "");
-    if (label != "char" + claim.holder && label != claim.holder) continue;
-    if (!filename.starts_with("pty:")) break;
+    if (label != "char" + claim.holder && label != claim.holder)
+      continue;
+    if (!filename.starts_with("pty:"))
+      break;
     claim.record.set("new-chardev", filename.substr(4));
     if (auto node = kernel::node_facts(filename.substr(4)); node && node->rdev)
       claim.record.set("devtype", "c").set("rdev", rdev_hex(*node->rdev));
@@ -95,7 +106,8 @@ Result<> confirm_chardev(const Scene& scene, Claim& claim) {
 
 Result<> confirm_memory(const Scene& scene, Claim& claim) {
   uint64_t bytes = scene.answers.memory.value("base-memory", uint64_t{0});
-  if (bytes == 0) return fail(not_borne_out(claim, "QEMU reports no memory"));
+  if (bytes == 0)
+    return fail(not_borne_out(claim, "QEMU reports no memory"));
   claim.record.set("new-mem", bytes / 1024);
   claim = model::claim_of(std::move(claim.record));
   return {};
@@ -109,28 +121,35 @@ Result<> confirm_count(const json& list, std::string_view key, Claim& claim) {
   return {};
 }
 
-Result<> confirm_vcpus(const Scene& scene, Claim& claim) { return confirm_count(scene.answers.cpus, "new-vcpu", claim); }
+Result<> confirm_vcpus(const Scene& scene, Claim& claim) {
+  return confirm_count(scene.answers.cpus, "new-vcpu", claim);
+}
 
 Result<> confirm_iothreads(const Scene& scene, Claim& claim) {
   return confirm_count(scene.answers.iothreads, "new-iothread", claim);
 }
 
 // Read once by QEMU before its greeting; that it greets is the proof.
-Result<> confirm_read(const Scene&, Claim&) { return {}; }
+Result<> confirm_read(const Scene&, Claim&) {
+  return {};
+}
 
 struct Check {
   Kind kind;
   Result<> (*confirm)(const Scene&, Claim&);
 };
 constexpr Check kChecks[] = {
-    {Kind::Disk, confirm_disk},   {Kind::Net, confirm_net},         {Kind::Chardev, confirm_chardev},
-    {Kind::Rng, confirm_rdev},    {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
-    {Kind::Vcpu, confirm_vcpus},  {Kind::Iothread, confirm_iothreads}, {Kind::File, confirm_read},
+    {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
+    {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rdev},
+    {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
+    {Kind::Vcpu, confirm_vcpus},      {Kind::Iothread, confirm_iothreads},
+    {Kind::File, confirm_read},
 };
 
 Result<> confirm_one(const Scene& scene, Claim& claim) {
   auto check = std::ranges::find(kChecks, claim.record.kind, &Check::kind);
-  if (check == std::end(kChecks)) return fail(not_borne_out(claim, "no way to confirm it"));
+  if (check == std::end(kChecks))
+    return fail(not_borne_out(claim, "no way to confirm it"));
   return check->confirm(scene, claim);
 }
 
@@ -152,16 +171,19 @@ asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, con
   try {
     for (Claim* claim : claims) CO_TRY_OK(confirm_one(scene, *claim));
   } catch (const json::exception& error) {
-    co_return fail(Errc::Corrupt, fmt::format("QEMU's answer is not of the form of its schema: {}", error.what()));
+    co_return fail(Errc::Corrupt,
+                   fmt::format("QEMU's answer is not of the form of its schema: {}", error.what()));
   }
   co_return Result<>{};
 }
 
 Result<> confirm_confinement(kernel::ProcessId process, std::optional<uint32_t> uid) {
-  if (!uid) return {};
+  if (!uid)
+    return {};
   TRY(kernel::ProcessStatus status, kernel::process_status(process.pid));
   if (status.uid != *uid || status.euid != *uid)
-    return fail(Errc::Internal, fmt::format("QEMU runs as uid {} instead of {}", status.euid, *uid));
+    return fail(Errc::Internal,
+                fmt::format("QEMU runs as uid {} instead of {}", status.euid, *uid));
   if (status.cap_eff != 0)
     return fail(Errc::Internal, fmt::format("QEMU has capabilities {:x}", status.cap_eff));
   return {};

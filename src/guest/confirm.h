@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Looks at a started QEMU and says whether each device claim is true (DESIGN law 1): by its open files, its uid and
-// capabilities, and its own answers over QMP.
+// Looks at a started QEMU and says whether each device claim is true (DESIGN law 1): by its open
+// files, its uid and capabilities, and its own answers over QMP.
 #pragma once
 
 #include <asio/awaitable.hpp>
@@ -14,12 +14,13 @@
 
 namespace tenure::guest {
 
-// Completes the claims' records with what only QEMU knows (the path of a pty, the size of memory). The error names the
-// first claim that QEMU does not bear out.
+// Completes the claims' records with what only QEMU knows (the path of a pty, the size of memory).
+// The error names the first claim that QEMU does not bear out.
 asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, const Facts& facts,
                                   const RunSeams& seams, std::vector<model::Claim*> claims);
 
-// QEMU runs as `uid` with no capability; Internal otherwise. nullopt (unprivileged instance): nothing to look at.
+// QEMU runs as `uid` with no capability; Internal otherwise. nullopt (unprivileged instance):
+// nothing to look at.
 Result<> confirm_confinement(kernel::ProcessId process, std::optional<uint32_t> uid);
 
 }  // namespace tenure::guest

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon lends to every guest: the loop, the trail, the fences, and the settings of this instance.
+// What the daemon lends to every guest: the loop, the trail, the fences, and the settings of this
+// instance.
 #pragma once
 
 #include <asio/any_io_executor.hpp>
@@ -23,7 +24,8 @@ struct Settings {
                                            "/dev/random", "/dev/urandom", "/dev/ptmx"};
   std::string cgroup_parent;  // below each hierarchy's root; "" is the root itself
   std::string emulator;       // instead of the definition's; "" keeps that
-  // Each guest runs as uid_first + its place in state/uids.json; nullopt: as the daemon itself (not root).
+  // Each guest runs as uid_first + its place in state/uids.json; nullopt: as the daemon itself (not
+  // root).
   std::optional<uint32_t> uid_first;
   uint32_t uid_count = 10'000;
 };
@@ -37,13 +39,14 @@ struct Context {
   kernel::CgroupMounts mounts;
   kernel::FenceControl* fence_v1 = nullptr;  // null where it cannot be had
   kernel::FenceControl* fence_v2 = nullptr;
-  std::string no_fence_reason;               // why, if there is none
+  std::string no_fence_reason;  // why, if there is none
 
   kernel::FenceControl* fence(std::optional<kernel::CgroupVersion> version) const {
-    if (!version) return nullptr;
+    if (!version)
+      return nullptr;
     return *version == kernel::CgroupVersion::V2 ? fence_v2 : fence_v1;
   }
-  std::string boot_id;          // of this boot
+  std::string boot_id;  // of this boot
   // Logs one line for the administrator (the daemon's log); the trail is not a log.
   std::function<void(const std::string&)> log;
   // A new operation id, unique over the life of the ledger.

@@ -18,102 +18,129 @@ class LookUp {
 
   Result<Facts> run(const domain::Domain& domain) {
     for (const std::string& path : options_.base_devices) optional_node(path);
-    if (domain.kvm) TRY_OK(required_node("kvm", "/dev/kvm"));
+    if (domain.kvm)
+      TRY_OK(required_node("kvm", "/dev/kvm"));
     for (const domain::Disk& disk : domain.disks) TRY_OK(chain(disk));
     TRY_OK(boot_files(domain.os));
     for (const domain::Chardev& chardev : domain.chardevs)
       if (chardev.kind == domain::ChardevKind::Dev)
         TRY_OK(required_node(chardev.info.alias, chardev.path));
     for (const domain::Rng& rng : domain.rngs)
-      if (rng.backend == "random") TRY_OK(required_node(rng.info.alias, rng.path));
+      if (rng.backend == "random")
+        TRY_OK(required_node(rng.info.alias, rng.path));
     for (const domain::Input& input : domain.inputs)
-      if (!input.evdev.empty()) TRY_OK(required_node(input.info.alias, input.evdev));
+      if (!input.evdev.empty())
+        TRY_OK(required_node(input.info.alias, input.evdev));
     for (const domain::Chardev& chardev : domain.chardevs)
-      if (chardev.kind == domain::ChardevKind::File) note_folders(chardev.path);
+      if (chardev.kind == domain::ChardevKind::File)
+        note_folders(chardev.path);
     TRY_OK(net_nodes(domain));
     return std::move(facts_);
   }
 
  private:
   Result<> missed(std::string_view holder, Error error) {
-    if (missing_ == Missing::Refuse) return fail(std::move(error).context(holder));
+    if (missing_ == Missing::Refuse)
+      return fail(std::move(error).context(holder));
     facts_.notes.push_back(std::move(error).context(holder).what());
     return {};
   }
 
   void optional_node(const std::string& path) {
-    if (auto facts = kernel::node_facts(path)) facts_.nodes.emplace(path, std::move(*facts));
+    if (auto facts = kernel::node_facts(path))
+      facts_.nodes.emplace(path, std::move(*facts));
   }
 
   Result<> required_node(std::string_view holder, const std::string& path) {
     auto facts = kernel::node_facts(path);
-    if (!facts) return missed(holder, std::move(facts).error());
-    if (!facts->rdev) note_folders(path);
+    if (!facts)
+      return missed(holder, std::move(facts).error());
+    if (!facts->rdev)
+      note_folders(path);
     facts_.nodes.emplace(path, std::move(*facts));
     return {};
   }
 
-  // QEMU opens files by path under a uid of its own: what root may search it may not. Both the path as given and
-  // the one behind its symlinks are walked.
+  // QEMU opens files by path under a uid of its own: what root may search it may not. Both the path
+  // as given and the one behind its symlinks are walked.
   void note_folders(const std::string& path) {
-    if (!options_.uid) return;
+    if (!options_.uid)
+      return;
     std::vector<std::string>& closed = facts_.closed_folders[path];
     char resolved[PATH_MAX];
     add_closed(path, closed);
-    if (realpath(path.c_str(), resolved) != nullptr && path != resolved) add_closed(resolved, closed);
+    if (realpath(path.c_str(), resolved) != nullptr && path != resolved)
+      add_closed(resolved, closed);
   }
 
   void add_closed(const std::string& path, std::vector<std::string>& closed) {
     for (size_t slash = path.find('/', 1); slash != path.npos; slash = path.find('/', slash + 1)) {
       std::string folder = path.substr(0, slash);
-      struct stat st {};
-      if (stat(folder.c_str(), &st) < 0 || (st.st_mode & S_IXOTH) != 0) continue;
-      if (std::ranges::find(closed, folder) == closed.end()) closed.push_back(std::move(folder));
+      struct stat st{};
+      if (stat(folder.c_str(), &st) < 0 || (st.st_mode & S_IXOTH) != 0)
+        continue;
+      if (std::ranges::find(closed, folder) == closed.end())
+        closed.push_back(std::move(folder));
     }
   }
 
   Result<> chain(const domain::Disk& disk) {
-    if (disk.path.empty()) return {};
+    if (disk.path.empty())
+      return {};
     std::string holder = fmt::format("disk {}", disk.target);
     auto chain = qemu::read_chain(disk.path, disk.format, disk.readonly);
-    if (!chain) return missed(holder, std::move(chain).error());
+    if (!chain)
+      return missed(holder, std::move(chain).error());
     bool is_block = chain->front().node.type == kernel::FileType::Block;
     if (is_block != (disk.kind == domain::SourceKind::Block))
       return missed(holder, Error{Errc::Invalid,
-                                  fmt::format("{}: the definition says type='{}', but it is {}", disk.path,
-                                              is_block ? "file" : "block",
+                                  fmt::format("{}: the definition says type='{}', but it is {}",
+                                              disk.path, is_block ? "file" : "block",
                                               is_block ? "a block device" : "not a block device")});
     for (const qemu::Image& image : *chain) {
       TRY_OK(slaves(holder, image));
-      if (!image.node.rdev) note_folders(image.path);
+      if (!image.node.rdev)
+        note_folders(image.path);
     }
     facts_.chains.emplace(disk.info.alias, std::move(*chain));
     return {};
   }
 
   Result<> slaves(std::string_view holder, const qemu::Image& image) {
-    if (image.node.type != kernel::FileType::Block) return {};
+    if (image.node.type != kernel::FileType::Block)
+      return {};
     auto slaves = kernel::device_mapper_slaves(*image.node.rdev);
-    if (!slaves) return missed(holder, std::move(slaves).error());
-    if (!slaves->empty()) facts_.slaves.emplace(*image.node.rdev, std::move(*slaves));
+    if (!slaves)
+      return missed(holder, std::move(slaves).error());
+    if (!slaves->empty())
+      facts_.slaves.emplace(*image.node.rdev, std::move(*slaves));
     return {};
   }
 
   Result<> boot_files(const domain::Os& os) {
-    if (!os.kernel.empty()) TRY_OK(required_node("kernel", os.kernel));
-    if (!os.initrd.empty()) TRY_OK(required_node("initrd", os.initrd));
-    if (os.loader) TRY_OK(required_node("loader", os.loader->path));
-    if (os.nvram) TRY_OK(required_node("nvram", os.nvram->path));
+    if (!os.kernel.empty())
+      TRY_OK(required_node("kernel", os.kernel));
+    if (!os.initrd.empty())
+      TRY_OK(required_node("initrd", os.initrd));
+    if (os.loader)
+      TRY_OK(required_node("loader", os.loader->path));
+    if (os.nvram)
+      TRY_OK(required_node("nvram", os.nvram->path));
     return {};
   }
 
   Result<> net_nodes(const domain::Domain& domain) {
     for (const domain::Interface& nic : domain.interfaces) {
-      bool tap = nic.kind == domain::InterfaceKind::Bridge || nic.kind == domain::InterfaceKind::Ethernet;
-      if (tap) TRY_OK(required_node(nic.info.alias, "/dev/net/tun"));
-      if (nic.kind == domain::InterfaceKind::User || nic.model != "virtio") continue;
-      if (nic.backend == "vhost") TRY_OK(required_node(nic.info.alias, "/dev/vhost-net"));
-      if (nic.backend.empty()) optional_node("/dev/vhost-net");
+      bool tap =
+          nic.kind == domain::InterfaceKind::Bridge || nic.kind == domain::InterfaceKind::Ethernet;
+      if (tap)
+        TRY_OK(required_node(nic.info.alias, "/dev/net/tun"));
+      if (nic.kind == domain::InterfaceKind::User || nic.model != "virtio")
+        continue;
+      if (nic.backend == "vhost")
+        TRY_OK(required_node(nic.info.alias, "/dev/vhost-net"));
+      if (nic.backend.empty())
+        optional_node("/dev/vhost-net");
     }
     return {};
   }

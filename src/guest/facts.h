@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the host says about everything that a definition names, looked up once. Claims are made from these facts and
-// nothing is looked up by name again (a node replaced between claim and release is released by its recorded number).
+// What the host says about everything that a definition names, looked up once. Claims are made from
+// these facts and nothing is looked up by name again (a node replaced between claim and release is
+// released by its recorded number).
 #pragma once
 
 #include <cstdint>
@@ -22,26 +23,27 @@ struct HostOptions {
   std::optional<kernel::CgroupVersion> fence;  // nullopt: unfenced, allowed by require_fence = no
   std::string cgroup_v2;                       // the guest's own, whole path; "" if none
   std::string cgroup_v1;
-  std::optional<uint32_t> uid;                 // of QEMU; nullopt: the daemon's own (unprivileged instance)
-  std::vector<std::string> base_devices;       // of every guest: /dev/null …
-  std::string runtime_dir;                     // of this run: sockets that we make
+  std::optional<uint32_t> uid;  // of QEMU; nullopt: the daemon's own (unprivileged instance)
+  std::vector<std::string> base_devices;  // of every guest: /dev/null …
+  std::string runtime_dir;                // of this run: sockets that we make
 };
 
 struct Facts {
-  std::map<std::string, qemu::ImageChain> chains;               // by disk alias
-  std::map<std::string, kernel::NodeFacts> nodes;               // by path
-  std::map<DeviceNumber, std::vector<kernel::Slave>> slaves;    // of device-mapper devices
-  // Folders on the way to a file that neither "other" nor an entry of the guest's uid may search, outermost first.
+  std::map<std::string, qemu::ImageChain> chains;             // by disk alias
+  std::map<std::string, kernel::NodeFacts> nodes;             // by path
+  std::map<DeviceNumber, std::vector<kernel::Slave>> slaves;  // of device-mapper devices
+  // Folders on the way to a file that neither "other" nor an entry of the guest's uid may search,
+  // outermost first.
   std::map<std::string, std::vector<std::string>> closed_folders;
-  std::vector<std::string> notes;                               // what is missing (dry run only)
+  std::vector<std::string> notes;  // what is missing (dry run only)
 
   const kernel::NodeFacts* node(const std::string& path) const;
 };
 
 enum class Missing { Refuse, Note };
 
-// Refuse: a missing or unreadable member is an error that names device and path. Note: it goes to `notes`, so that a
-// definition from another host can be looked at.
+// Refuse: a missing or unreadable member is an error that names device and path. Note: it goes to
+// `notes`, so that a definition from another host can be looked at.
 Result<Facts> look_up(const domain::Domain& domain, const HostOptions& options, Missing missing);
 
 }  // namespace tenure::guest

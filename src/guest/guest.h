@@ -29,15 +29,16 @@ struct EndCause {
 class Guest : public std::enable_shared_from_this<Guest> {
  public:
   // `seams` refers to `domain`: both live here. `pidfd` is QEMU's.
-  Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptions options, RunState state,
-        std::unique_ptr<RunSeams> seams, std::vector<registrar::Hold> holds, UniqueFd pidfd,
-        std::shared_ptr<qemu::Qmp> qmp);
+  Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptions options,
+        RunState state, std::unique_ptr<RunSeams> seams, std::vector<registrar::Hold> holds,
+        UniqueFd pidfd, std::shared_ptr<qemu::Qmp> qmp);
 
-  // Starts to watch QEMU: its events, and its end. `on_ended` is called once, after the last record.
+  // Starts to watch QEMU: its events, and its end. `on_ended` is called once, after the last
+  // record.
   void watch(std::function<void()> on_ended);
 
-  // ACPI shutdown; returns when the run has ended and every release is recorded. Timeout, with what to do, if the
-  // guest does not answer within `timeout`; it may still do so later.
+  // ACPI shutdown; returns when the run has ended and every release is recorded. Timeout, with what
+  // to do, if the guest does not answer within `timeout`; it may still do so later.
   asio::awaitable<Result<>> stop(registrar::Txn txn, std::chrono::seconds timeout);
   // SIGKILL to QEMU; returns when the run has ended and every release is recorded.
   asio::awaitable<Result<>> kill(registrar::Txn txn);
@@ -69,10 +70,11 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::vector<registrar::Hold> holds_;
   asio::posix::stream_descriptor pidfd_;
   std::shared_ptr<qemu::Qmp> qmp_;
-  std::vector<std::shared_ptr<asio::steady_timer>> waiters_;  // for the end; each has its own deadline
+  std::vector<std::shared_ptr<asio::steady_timer>>
+      waiters_;  // for the end; each has its own deadline
   std::string status_ = "running";
-  std::string shutdown_reason_;      // of QEMU's SHUTDOWN event
-  std::optional<EndCause> asked_;    // stop or kill, who asked last
+  std::string shutdown_reason_;    // of QEMU's SHUTDOWN event
+  std::optional<EndCause> asked_;  // stop or kill, who asked last
   bool ended_ = false;
 };
 

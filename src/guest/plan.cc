@@ -12,10 +12,12 @@ namespace {
 using trail::Kind;
 using trail::Record;
 
-constexpr uint32_t kPtsMajor = 136;  // UNIX98_PTY_SLAVE_MAJOR, linux/major.h
+constexpr uint32_t kPtsMajor = 136;    // UNIX98_PTY_SLAVE_MAJOR, linux/major.h
 constexpr uint32_t kSoundMajor = 116;  // ALSA, devices.txt
 
-std::string_view device_letter(DeviceType type) { return type == DeviceType::Block ? "b" : "c"; }
+std::string_view device_letter(DeviceType type) {
+  return type == DeviceType::Block ? "b" : "c";
+}
 
 // One device node that the fence must let through.
 struct NodeNeed {
@@ -40,8 +42,10 @@ class Planner {
   Plan run() {
     collect_needs();
     for (const NodeNeed& need : node_needs_) dev_node(need);
-    if (options_.fence) fence_claims();
-    if (options_.uid) file_acl_claims();
+    if (options_.fence)
+      fence_claims();
+    if (options_.uid)
+      file_acl_claims();
     for (const domain::Interface& nic : domain_.interfaces) open_claims(nic);
     for (const domain::Disk& disk : domain_.disks) disk_claims(disk);
     for (const domain::Interface& nic : domain_.interfaces) net_claim(nic);
@@ -58,14 +62,17 @@ class Planner {
 
   // A second need of the same node or file joins the first.
   void need_node(NodeNeed need) {
-    auto same = [&](const NodeNeed& n) { return n.path == need.path || (n.rdev && n.rdev == need.rdev); };
+    auto same = [&](const NodeNeed& n) {
+      return n.path == need.path || (n.rdev && n.rdev == need.rdev);
+    };
     auto it = std::ranges::find_if(node_needs_, same);
     if (it == node_needs_.end()) {
       node_needs_.push_back(std::move(need));
       return;
     }
     it->access = it->access | need.access;
-    if (it->holder != need.holder) it->holder += "," + need.holder;
+    if (it->holder != need.holder)
+      it->holder += "," + need.holder;
   }
 
   void need_file(FileNeed need) {
@@ -75,7 +82,8 @@ class Planner {
       return;
     }
     it->acl = std::max(it->acl, need.acl);  // "r" < "rw"
-    if (it->holder != need.holder) it->holder += "," + need.holder;
+    if (it->holder != need.holder)
+      it->holder += "," + need.holder;
   }
 
   void need_path(const std::string& path, Access access, const std::string& holder) {
@@ -88,7 +96,8 @@ class Planner {
 
   void collect_needs() {
     for (const std::string& path : options_.base_devices) base_need(path);
-    if (domain_.kvm) base_need("/dev/kvm");
+    if (domain_.kvm)
+      base_need("/dev/kvm");
     for (const domain::Disk& disk : domain_.disks) disk_needs(disk);
     for (const domain::Chardev& chardev : domain_.chardevs)
       if (chardev.kind == domain::ChardevKind::Dev)
@@ -97,16 +106,19 @@ class Planner {
       if (chardev.kind == domain::ChardevKind::File)
         need_file({chardev.path, "rw", "chardev:" + chardev.info.alias});
     for (const domain::Rng& rng : domain_.rngs)
-      if (rng.backend == "random") need_path(rng.path, kReadOnly, "rng:" + rng.info.alias);
+      if (rng.backend == "random")
+        need_path(rng.path, kReadOnly, "rng:" + rng.info.alias);
     for (const domain::Input& input : domain_.inputs)
-      if (!input.evdev.empty()) need_path(input.evdev, kReadWrite, "input:" + input.info.alias);
+      if (!input.evdev.empty())
+        need_path(input.evdev, kReadWrite, "input:" + input.info.alias);
     boot_needs();
   }
 
   // The base list: a node that the host does not have is left out, not refused (DESIGN §5).
   void base_need(const std::string& path) {
     const kernel::NodeFacts* node = facts_.node(path);
-    if (node != nullptr && node->rdev) need_node({path, node->rdev, kReadWrite, "base"});
+    if (node != nullptr && node->rdev)
+      need_node({path, node->rdev, kReadWrite, "base"});
   }
 
   void disk_needs(const domain::Disk& disk) {
@@ -125,7 +137,8 @@ class Planner {
       }
       need_node({image.path, image.node.rdev, access, holder});
       auto slaves = facts_.slaves.find(*image.node.rdev);
-      if (slaves == facts_.slaves.end()) continue;
+      if (slaves == facts_.slaves.end())
+        continue;
       for (const kernel::Slave& slave : slaves->second)
         need_node({slave.path, slave.dev, access, holder});
     }
@@ -133,10 +146,14 @@ class Planner {
 
   void boot_needs() {
     const domain::Os& os = domain_.os;
-    if (!os.kernel.empty()) need_path(os.kernel, kReadOnly, "kernel");
-    if (!os.initrd.empty()) need_path(os.initrd, kReadOnly, "initrd");
-    if (os.loader) need_path(os.loader->path, os.loader->readonly ? kReadOnly : kReadWrite, "loader");
-    if (os.nvram) need_path(os.nvram->path, kReadWrite, "nvram");
+    if (!os.kernel.empty())
+      need_path(os.kernel, kReadOnly, "kernel");
+    if (!os.initrd.empty())
+      need_path(os.initrd, kReadOnly, "initrd");
+    if (os.loader)
+      need_path(os.loader->path, os.loader->readonly ? kReadOnly : kReadWrite, "loader");
+    if (os.nvram)
+      need_path(os.nvram->path, kReadWrite, "nvram");
   }
 
   const std::string& fence_cgroup() const {
@@ -144,7 +161,8 @@ class Planner {
   }
 
   void group_claim(const std::string& cgroup) {
-    if (!cgroup.empty()) claim(Record(Kind::CgroupGroup).set("reason", "create").set("cgroup", cgroup));
+    if (!cgroup.empty())
+      claim(Record(Kind::CgroupGroup).set("reason", "create").set("cgroup", cgroup));
   }
 
   void fence_claims() {
@@ -152,28 +170,35 @@ class Planner {
     group_claim(options_.cgroup_v1);
     claim(Record(Kind::CgroupAll).set("reason", "deny").set("cgroup", fence_cgroup()));
     for (const NodeNeed& need : node_needs_) node_claim(need);
-    // The slaves of Unix98 ptys get their numbers at run time, so the whole major is let through, as libvirt does.
-    if (has_pty()) major_claim("pty", kPtsMajor, "c");
-    if (!domain_.sounds.empty()) major_claim("sound", kSoundMajor, "c");
+    // The slaves of Unix98 ptys get their numbers at run time, so the whole major is let through,
+    // as libvirt does.
+    if (has_pty())
+      major_claim("pty", kPtsMajor, "c");
+    if (!domain_.sounds.empty())
+      major_claim("sound", kSoundMajor, "c");
   }
 
   bool has_pty() const {
-    return std::ranges::any_of(domain_.chardevs,
-                               [](const domain::Chardev& c) { return c.kind == domain::ChardevKind::Pty; });
+    return std::ranges::any_of(domain_.chardevs, [](const domain::Chardev& c) {
+      return c.kind == domain::ChardevKind::Pty;
+    });
   }
 
   void node_claim(const NodeNeed& need) {
     Record record(Kind::CgroupPath);
     record.set("reason", "allow").set("cgroup", fence_cgroup()).set("path", need.path);
     record.set("rdev", need.rdev ? rdev_hex(*need.rdev) : "?").set("acl", to_string(need.access));
-    if (need.rdev) record.set("devtype", device_letter(need.rdev->type));
+    if (need.rdev)
+      record.set("devtype", device_letter(need.rdev->type));
     claim(std::move(record.set("for", need.holder)));
   }
 
   void dev_node(const NodeNeed& need) {
-    if (!need.rdev) return;
+    if (!need.rdev)
+      return;
     uint32_t uid = options_.uid.value_or(0);
-    plan_.nodes.push_back({.path = need.path, .rdev = *need.rdev, .uid = uid, .gid = uid, .mode = 0600});
+    plan_.nodes.push_back(
+        {.path = need.path, .rdev = *need.rdev, .uid = uid, .gid = uid, .mode = 0600});
   }
 
   void major_claim(std::string_view category, uint32_t major, std::string_view devtype) {
@@ -202,24 +227,33 @@ class Planner {
   }
 
   // Folders on the way that "other" may not search.
-  void search_claims(const std::string& path, const std::string& holder, std::set<std::string>& done) {
+  void search_claims(const std::string& path, const std::string& holder,
+                     std::set<std::string>& done) {
     auto folders = facts_.closed_folders.find(path);
-    if (folders == facts_.closed_folders.end()) return;
+    if (folders == facts_.closed_folders.end())
+      return;
     for (const std::string& folder : folders->second)
-      if (done.insert(folder).second) acl_claim(folder, "x", holder);
+      if (done.insert(folder).second)
+        acl_claim(folder, "x", holder);
   }
 
   void open_claim(const domain::Interface& nic, const std::string& path) {
     const kernel::NodeFacts* node = facts_.node(path);
     Record record(Kind::NetOpen);
-    record.set("reason", "open").set("net", nic.mac).set("path", path).set("device", nic.info.alias);
-    record.set("rdev", node != nullptr && node->rdev ? rdev_hex(*node->rdev) : "?").set("devtype", "c");
-    if (nic.kind == domain::InterfaceKind::Direct) record.set("ifname", macvtap_name(domain_, nic));
+    record.set("reason", "open")
+        .set("net", nic.mac)
+        .set("path", path)
+        .set("device", nic.info.alias);
+    record.set("rdev", node != nullptr && node->rdev ? rdev_hex(*node->rdev) : "?")
+        .set("devtype", "c");
+    if (nic.kind == domain::InterfaceKind::Direct)
+      record.set("ifname", macvtap_name(domain_, nic));
     claim(std::move(record));
   }
 
   void open_claims(const domain::Interface& nic) {
-    if (nic.kind == domain::InterfaceKind::User) return;
+    if (nic.kind == domain::InterfaceKind::User)
+      return;
     uint32_t queues = nic.queues.value_or(1);
     bool macvtap = nic.kind == domain::InterfaceKind::Direct;
     for (uint32_t i = 0; i < queues; ++i) open_claim(nic, macvtap ? "macvtap" : "/dev/net/tun");
@@ -228,11 +262,13 @@ class Planner {
   }
 
   bool uses_vhost(const domain::Interface& nic) const {
-    return nic.model == "virtio" && nic.backend != "qemu" && facts_.node("/dev/vhost-net") != nullptr;
+    return nic.model == "virtio" && nic.backend != "qemu" &&
+           facts_.node("/dev/vhost-net") != nullptr;
   }
 
   void disk_claims(const domain::Disk& disk) {
-    if (disk.path.empty()) return;
+    if (disk.path.empty())
+      return;
     auto chain = facts_.chains.find(disk.info.alias);
     if (chain == facts_.chains.end()) {
       qemu::Image missing{.path = disk.path, .format = disk.format, .writable = !disk.readonly};
@@ -249,7 +285,8 @@ class Planner {
     record.set("dev", disk.target).set("access", image.writable ? "rw" : "r");
     record.set("format", image.format).set("depth", depth).set("device", disk.info.alias);
     if (image.node.rdev)
-      record.set("devtype", device_letter(image.node.rdev->type)).set("rdev", rdev_hex(*image.node.rdev));
+      record.set("devtype", device_letter(image.node.rdev->type))
+          .set("rdev", rdev_hex(*image.node.rdev));
     claim(std::move(record));
   }
 
@@ -258,18 +295,24 @@ class Planner {
     Record record(Kind::Net);
     record.set("reason", "start").set("old-net", "?").set("new-net", nic.mac);
     record.set("type", kTypes[static_cast<size_t>(nic.kind)]).set("device", nic.info.alias);
-    if (!nic.bridge.empty()) record.set("bridge", nic.bridge);
-    if (!nic.lower.empty()) record.set("lower", nic.lower);
+    if (!nic.bridge.empty())
+      record.set("bridge", nic.bridge);
+    if (!nic.lower.empty())
+      record.set("lower", nic.lower);
     claim(std::move(record));
   }
 
   void chardev_claim(const domain::Chardev& chardev) {
     static constexpr std::string_view kTypes[] = {"pty", "unix", "file", "null", "dev"};
-    if (chardev.kind == domain::ChardevKind::Null) return;
+    if (chardev.kind == domain::ChardevKind::Null)
+      return;
     Record record(Kind::Chardev);
     // A pty has no name before QEMU opened it; confirm() completes it.
-    std::string path = chardev.kind == domain::ChardevKind::Unix ? socket_path(chardev, options_) : chardev.path;
-    record.set("reason", "start").set("old-chardev", "?").set("new-chardev", path.empty() ? "?" : path);
+    std::string path =
+        chardev.kind == domain::ChardevKind::Unix ? socket_path(chardev, options_) : chardev.path;
+    record.set("reason", "start")
+        .set("old-chardev", "?")
+        .set("new-chardev", path.empty() ? "?" : path);
     record.set("type", kTypes[static_cast<size_t>(chardev.kind)]).set("device", chardev.info.alias);
     const kernel::NodeFacts* node = facts_.node(chardev.path);
     if (node != nullptr && node->rdev)
@@ -278,17 +321,26 @@ class Planner {
   }
 
   void rng_claim(const domain::Rng& rng) {
-    if (rng.backend != "random") return;
+    if (rng.backend != "random")
+      return;
     Record record(Kind::Rng);
-    record.set("reason", "start").set("old-rng", "?").set("new-rng", rng.path).set("device", rng.info.alias);
+    record.set("reason", "start")
+        .set("old-rng", "?")
+        .set("new-rng", rng.path)
+        .set("device", rng.info.alias);
     const kernel::NodeFacts* node = facts_.node(rng.path);
-    if (node != nullptr && node->rdev) record.set("devtype", "c").set("rdev", rdev_hex(*node->rdev));
+    if (node != nullptr && node->rdev)
+      record.set("devtype", "c").set("rdev", rdev_hex(*node->rdev));
     claim(std::move(record));
   }
 
   void evdev_claim(const domain::Input& input) {
-    if (input.evdev.empty()) return;
-    claim(Record(Kind::Evdev).set("reason", "start").set("path", input.evdev).set("device", input.info.alias));
+    if (input.evdev.empty())
+      return;
+    claim(Record(Kind::Evdev)
+              .set("reason", "start")
+              .set("path", input.evdev)
+              .set("device", input.info.alias));
   }
 
   void boot_claim(std::string_view role, const std::string& path, std::string_view access) {
@@ -302,14 +354,21 @@ class Planner {
 
   void boot_claims() {
     const domain::Os& os = domain_.os;
-    if (!os.kernel.empty()) boot_claim("kernel", os.kernel, "r");
-    if (!os.initrd.empty()) boot_claim("initrd", os.initrd, "r");
-    if (os.loader) boot_claim("loader", os.loader->path, os.loader->readonly ? "r" : "rw");
-    if (os.nvram) boot_claim("nvram", os.nvram->path, "rw");
+    if (!os.kernel.empty())
+      boot_claim("kernel", os.kernel, "r");
+    if (!os.initrd.empty())
+      boot_claim("initrd", os.initrd, "r");
+    if (os.loader)
+      boot_claim("loader", os.loader->path, os.loader->readonly ? "r" : "rw");
+    if (os.nvram)
+      boot_claim("nvram", os.nvram->path, "rw");
   }
 
   void size_claims() {
-    claim(Record(Kind::Mem).set("reason", "start").set("old-mem", uint64_t{0}).set("new-mem", domain_.memory_kib));
+    claim(Record(Kind::Mem)
+              .set("reason", "start")
+              .set("old-mem", uint64_t{0})
+              .set("new-mem", domain_.memory_kib));
     claim(Record(Kind::Vcpu)
               .set("reason", "start")
               .set("old-vcpu", uint64_t{0})
@@ -332,7 +391,8 @@ class Planner {
 }  // namespace
 
 std::string macvtap_name(const domain::Domain& domain, const domain::Interface& nic) {
-  if (!nic.target.empty()) return nic.target;
+  if (!nic.target.empty())
+    return nic.target;
   // FNV-1a: the same in every build, unlike std::hash. 15 characters are the limit (IFNAMSIZ).
   uint32_t hash = 2166136261U;
   auto mix = [&](uint8_t byte) { hash = (hash ^ byte) * 16777619U; };
@@ -342,7 +402,8 @@ std::string macvtap_name(const domain::Domain& domain, const domain::Interface& 
 }
 
 std::string socket_path(const domain::Chardev& chardev, const HostOptions& options) {
-  if (!chardev.path.empty()) return chardev.path;
+  if (!chardev.path.empty())
+    return chardev.path;
   return options.runtime_dir + "/" + (chardev.name.empty() ? chardev.info.alias : chardev.name);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Definition + facts -> what a start needs: the claims, in the order in which they are made true, and the nodes of the
-// guest's private /dev. A pure function: the dry run shows exactly what a start would do.
+// Definition + facts -> what a start needs: the claims, in the order in which they are made true,
+// and the nodes of the guest's private /dev. A pure function: the dry run shows exactly what a
+// start would do.
 #pragma once
 
 #include <string>
@@ -18,10 +19,12 @@ struct Plan {
   std::vector<kernel::DevNode> nodes;
 };
 
-// Two devices that need one node or one image in a run share one claim, with the union of their accesses.
+// Two devices that need one node or one image in a run share one claim, with the union of their
+// accesses.
 Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options);
 
-// The name of a macvtap: the definition's, or one made of uuid and alias, so that it is found again after a crash.
+// The name of a macvtap: the definition's, or one made of uuid and alias, so that it is found again
+// after a crash.
 std::string macvtap_name(const domain::Domain& domain, const domain::Interface& nic);
 // Where a unix socket of a chardev lies: the definition's path, or one in the run's own folder.
 std::string socket_path(const domain::Chardev& chardev, const HostOptions& options);

@@ -28,21 +28,28 @@ constexpr int kKillTimeoutMs = 30'000;
 class Recovery {
  public:
   Recovery(Context& context, OpenRun run, std::optional<RunState> state)
-      : context_(context), run_(std::move(run)), same_boot_(state && state->boot_id == context.boot_id) {
-    if (state) state_ = std::move(*state);
+      : context_(context),
+        run_(std::move(run)),
+        same_boot_(state && state->boot_id == context.boot_id) {
+    if (state)
+      state_ = std::move(*state);
     state_.ref = run_.ref;
     state_.started = run_.started;
-    if (!same_boot_) state_.process = {};
+    if (!same_boot_)
+      state_.process = {};
   }
 
   asio::awaitable<Result<std::shared_ptr<Guest>>> run() {
     txn_ = {.id = context_.new_txn(), .who = own_identity()};
     prepare();
-    if (same_boot_) find_process();
+    if (same_boot_)
+      find_process();
     if (pidfd_ && run_.started && run_.pending.empty()) {
       auto adopted = co_await adopt();
-      if (adopted) co_return adopted;
-      context_.log(fmt::format("{}: cannot be adopted, so it is ended: {}", run_.ref.vm, adopted.error().what()));
+      if (adopted)
+        co_return adopted;
+      context_.log(fmt::format("{}: cannot be adopted, so it is ended: {}", run_.ref.vm,
+                               adopted.error().what()));
     }
     CO_TRY_OK(co_await close());
     co_return std::shared_ptr<Guest>();
@@ -54,12 +61,16 @@ class Recovery {
     return self ? *self : Requester{};
   }
 
-  // The definition of the run, if its state is still there; without it, the ledger alone says what to release.
+  // The definition of the run, if its state is still there; without it, the ledger alone says what
+  // to release.
   void prepare() {
     domain_ = std::make_unique<domain::Domain>();
-    if (auto parsed = domain::parse_complete(state_.xml, "the run's own definition"); parsed) *domain_ = std::move(*parsed);
-    if (state_.fence == "v2") options_.fence = kernel::CgroupVersion::V2;
-    if (state_.fence == "v1") options_.fence = kernel::CgroupVersion::V1;
+    if (auto parsed = domain::parse_complete(state_.xml, "the run's own definition"); parsed)
+      *domain_ = std::move(*parsed);
+    if (state_.fence == "v2")
+      options_.fence = kernel::CgroupVersion::V2;
+    if (state_.fence == "v1")
+      options_.fence = kernel::CgroupVersion::V1;
     options_.cgroup_v2 = state_.cgroup_v2;
     options_.cgroup_v1 = state_.cgroup_v1;
     options_.uid = state_.uid;
@@ -67,22 +78,30 @@ class Recovery {
     options_.runtime_dir = run_dir(context_.paths, run_.ref.uuid) + "/sockets";
     seams_ = std::make_unique<RunSeams>(*domain_, options_, context_.mounts,
                                         context_.fence(options_.fence));
-    if (!same_boot_) return;
-    if (auto adopted = seams_->adopt(state_.slot); !adopted) fence_error_ = adopted.error().what();
+    if (!same_boot_)
+      return;
+    if (auto adopted = seams_->adopt(state_.slot); !adopted)
+      fence_error_ = adopted.error().what();
   }
 
-  // By the pid that was written down, else by the cgroup (the daemon died between clone3 and writing it down).
+  // By the pid that was written down, else by the cgroup (the daemon died between clone3 and
+  // writing it down).
   void find_process() {
     if (state_.process.pid == 0) {
-      const kernel::Cgroup* group = seams_->cgroup_v2() != nullptr ? seams_->cgroup_v2() : seams_->cgroup_v1();
+      const kernel::Cgroup* group =
+          seams_->cgroup_v2() != nullptr ? seams_->cgroup_v2() : seams_->cgroup_v1();
       auto members = group != nullptr ? group->processes() : Result<std::vector<pid_t>>{};
-      if (!members || members->empty()) return;
+      if (!members || members->empty())
+        return;
       auto id = kernel::process_id(members->front());
-      if (id) state_.process = *id;
+      if (id)
+        state_.process = *id;
     }
-    if (state_.process.pid == 0) return;
+    if (state_.process.pid == 0)
+      return;
     auto pidfd = kernel::open_process(state_.process);
-    if (pidfd && !has_exited(pidfd->get())) pidfd_ = std::move(*pidfd);
+    if (pidfd && !has_exited(pidfd->get()))
+      pidfd_ = std::move(*pidfd);
   }
 
   // A zombie still has its pid, but holds nothing.
@@ -92,25 +111,31 @@ class Recovery {
   }
 
   asio::awaitable<Result<std::shared_ptr<Guest>>> adopt() {
-    if (!fence_error_.empty()) co_return fail(Errc::Lost, fence_error_);
-    if (domain_->name.empty()) co_return fail(Errc::NotFound, "its definition is lost");
+    if (!fence_error_.empty())
+      co_return fail(Errc::Lost, fence_error_);
+    if (domain_->name.empty())
+      co_return fail(Errc::NotFound, "its definition is lost");
     CO_TRY_OK(check_rules());
     CO_TRY(UniqueFd socket, connect_unix(monitor_path(context_.paths, run_.ref.uuid)));
-    CO_TRY(auto qmp, co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout));
+    CO_TRY(auto qmp,
+           co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout));
     CO_TRY_OK(co_await resume_if_never_run(*qmp));
     Record record = recovery_record("adopted");
     std::vector<Record> records{std::move(record)};
     CO_TRY_OK(co_await context_.journal.write(std::move(records)));
-    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_, std::move(seams_),
-                                      std::move(run_.holds), std::move(pidfd_), std::move(qmp));
+    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_,
+                                      std::move(seams_), std::move(run_.holds), std::move(pidfd_),
+                                      std::move(qmp));
   }
 
   // The daemon died after op=start was recorded and before `cont`.
   asio::awaitable<Result<>> resume_if_never_run(qemu::Qmp& qmp) {
     std::string command = "query-status";
     nlohmann::json arguments = nlohmann::json::object();
-    CO_TRY(nlohmann::json status, co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
-    if (status.value("status", "") != "prelaunch") co_return Result<>{};
+    CO_TRY(nlohmann::json status,
+           co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
+    if (status.value("status", "") != "prelaunch")
+      co_return Result<>{};
     command = "cont";
     CO_TRY_OK(co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
     co_return Result<>{};
@@ -119,16 +144,21 @@ class Recovery {
   // kernel = trail: each open rule is in the kernel's list and nothing else is.
   Result<> check_rules() {
     if (seams_->fence() == nullptr) {
-      if (options_.fence) return fail(Errc::Lost, "its fence is gone");
+      if (options_.fence)
+        return fail(Errc::Lost, "its fence is gone");
       return {};
     }
     TRY(std::vector<kernel::AclRule> rules, seams_->fence()->list());
     std::vector<kernel::AclRule> wanted;
     for (const Hold& hold : run_.holds)
-      if (auto rule = rule_of(hold.claim)) wanted.push_back(*rule);
+      if (auto rule = rule_of(hold.claim))
+        wanted.push_back(*rule);
     std::ranges::sort(wanted);
-    if (rules == wanted) return {};
-    return fail(Errc::Lost, fmt::format("its device ACL has {} entries that are not the {} of the trail", rules.size(), wanted.size()));
+    if (rules == wanted)
+      return {};
+    return fail(Errc::Lost,
+                fmt::format("its device ACL has {} entries that are not the {} of the trail",
+                            rules.size(), wanted.size()));
   }
 
   Record recovery_record(std::string_view reason) const {
@@ -139,8 +169,10 @@ class Recovery {
   }
 
   std::string why() const {
-    if (!same_boot_) return "recovered: the host or its runtime state went down while tenured did not run";
-    if (!run_.started) return "recovered: tenured died while the guest was starting";
+    if (!same_boot_)
+      return "recovered: the host or its runtime state went down while tenured did not run";
+    if (!run_.started)
+      return "recovered: tenured died while the guest was starting";
     return "recovered: the guest ended while tenured did not run";
   }
 
@@ -151,16 +183,19 @@ class Recovery {
   }
 
   Result<> kill_survivors() {
-    if (!pidfd_) return {};
+    if (!pidfd_)
+      return {};
     Result<> sent = kernel::signal_process(pidfd_.get(), SIGKILL);
-    if (!sent && sent.error().code() != Errc::NotFound) return sent;
+    if (!sent && sent.error().code() != Errc::NotFound)
+      return sent;
     pollfd exit{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
-    if (poll(&exit, 1, kKillTimeoutMs) != 1) return fail(Errc::Timeout, "QEMU does not end");
+    if (poll(&exit, 1, kKillTimeoutMs) != 1)
+      return fail(Errc::Timeout, "QEMU does not end");
     return {};
   }
 
-  // Intents without a result: what the kernel has is recorded as granted, so that its release has a grant to end;
-  // what it has not is void.
+  // Intents without a result: what the kernel has is recorded as granted, so that its release has a
+  // grant to end; what it has not is void.
   asio::awaitable<Result<>> settle_pending() {
     std::vector<Record> granted, voided;
     for (registrar::Pending& pending : run_.pending) {
@@ -172,13 +207,15 @@ class Recovery {
         continue;
       }
       record.set("why", why());
-      if (record.kind != trail::Kind::CgroupAll) run_.holds.push_back({.grant = pending.index, .claim = std::move(claim)});
+      if (record.kind != trail::Kind::CgroupAll)
+        run_.holds.push_back({.grant = pending.index, .claim = std::move(claim)});
       granted.push_back(std::move(record));
     }
     run_.pending.clear();
     CO_TRY_OK(context_.journal.withdraw(voided));
     Result<> emitted = co_await context_.journal.emit(std::move(granted));
-    if (!emitted && emitted.error().code() != Errc::Lost) co_return emitted;
+    if (!emitted && emitted.error().code() != Errc::Lost)
+      co_return emitted;
     co_return Result<>{};
   }
 
@@ -191,11 +228,12 @@ class Recovery {
     std::string reason = "stop";
     std::string because = why();
     CO_TRY(std::vector<Hold> left,
-           co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_, std::move(holds),
-                                       std::move(reason), std::move(because)));
+           co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_,
+                                       std::move(holds), std::move(reason), std::move(because)));
     std::vector<Record> records{end_record()};
     Result<> written = co_await context_.journal.write(std::move(records));
-    if (!left.empty()) co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended", left.size()));
+    if (!left.empty())
+      co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended", left.size()));
     CO_TRY_OK(forget_run(context_.paths, run_.ref.uuid));
     co_return written;
   }
@@ -203,7 +241,8 @@ class Recovery {
   // A start that never got as far as QEMU failed; everything else is a run that ended.
   Record end_record() const {
     bool launched = run_.started || state_.process.pid != 0;
-    Record record = launched ? control_record("stop", run_.started ? "crashed" : "failed", state_, run_.ref.virt == "kvm")
+    Record record = launched ? control_record("stop", run_.started ? "crashed" : "failed", state_,
+                                              run_.ref.virt == "kvm")
                              : control_record("start", "booted", state_, run_.ref.virt == "kvm");
     record.success = launched;
     record.set("why", why());
@@ -244,12 +283,14 @@ std::map<std::string, RunState> states_by_uuid(Context& context) {
 
 }  // namespace
 
-asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context, registrar::Replay replay) {
+asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context,
+                                                             registrar::Replay replay) {
   std::map<std::string, RunState> states = states_by_uuid(context);
   std::vector<std::shared_ptr<Guest>> adopted;
   for (auto& [uuid, run] : replay.open) {
     std::optional<RunState> state;
-    if (auto found = states.extract(uuid); !found.empty()) state = std::move(found.mapped());
+    if (auto found = states.extract(uuid); !found.empty())
+      state = std::move(found.mapped());
     std::string vm = run.ref.vm;
     auto recovery = std::make_unique<Recovery>(context, std::move(run), std::move(state));
     auto guest = co_await recovery->run();
@@ -258,10 +299,11 @@ asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context, r
     else if (*guest)
       adopted.push_back(std::move(*guest));
   }
-  // A state without anything open in the ledger: the daemon died before its intents were durable, or after its last
-  // record. Nothing was granted, or everything is released.
+  // A state without anything open in the ledger: the daemon died before its intents were durable,
+  // or after its last record. Nothing was granted, or everything is released.
   for (const auto& [uuid, state] : states)
-    if (auto forgotten = forget_run(context.paths, uuid); !forgotten) context.log(forgotten.error().what());
+    if (auto forgotten = forget_run(context.paths, uuid); !forgotten)
+      context.log(forgotten.error().what());
   co_return adopted;
 }
 

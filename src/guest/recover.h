@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// After the daemon died (or the host rebooted): asks the kernel what is true of every run that the ledger has open,
-// adopts guests that live, and closes what is gone, each with records that say so (DESIGN law 2 and 4).
+// After the daemon died (or the host rebooted): asks the kernel what is true of every run that the
+// ledger has open, adopts guests that live, and closes what is gone, each with records that say so
+// (DESIGN law 2 and 4).
 #pragma once
 
 #include <asio/awaitable.hpp>
@@ -12,8 +13,9 @@
 
 namespace tenure::guest {
 
-// The guests that live on; their watch() is not started yet. Runs that cannot be dealt with are logged and stay open
-// in the ledger, so that the next start tries again.
-asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context, registrar::Replay replay);
+// The guests that live on; their watch() is not started yet. Runs that cannot be dealt with are
+// logged and stay open in the ledger, so that the next start tries again.
+asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context,
+                                                             registrar::Replay replay);
 
 }  // namespace tenure::guest

@@ -18,7 +18,8 @@ using kernel::Outcome;
 using registrar::Hold;
 using trail::Kind;
 
-constexpr int kEmptyTimeoutMs = 10'000;  // SIGKILL is answered at once, but for tasks stuck in the kernel
+constexpr int kEmptyTimeoutMs =
+    10'000;  // SIGKILL is answered at once, but for tasks stuck in the kernel
 
 std::string get(const model::Claim& claim, std::string_view key) {
   return std::string(claim.record.get(key).value_or(""));
@@ -28,9 +29,12 @@ std::string get(const model::Claim& claim, std::string_view key) {
 
 std::optional<kernel::AclRule> rule_of(const model::Claim& claim) {
   bool is_rule = claim.record.kind == Kind::CgroupMajor || claim.record.kind == Kind::CgroupPath;
-  if (!is_rule || !claim.rdev) return std::nullopt;
-  kernel::AclRule rule{.type = claim.rdev->type, .major = claim.rdev->major, .minor = {}, .access = claim.access};
-  if (!claim.any_minor) rule.minor = claim.rdev->minor;
+  if (!is_rule || !claim.rdev)
+    return std::nullopt;
+  kernel::AclRule rule{
+      .type = claim.rdev->type, .major = claim.rdev->major, .minor = {}, .access = claim.access};
+  if (!claim.any_minor)
+    rule.minor = claim.rdev->minor;
   return rule;
 }
 
@@ -50,13 +54,15 @@ const RunSeams::Acts* RunSeams::acts_of(const model::Claim& claim) {
 
 Result<Outcome> RunSeams::apply(model::Claim& claim) {
   const Acts* acts = acts_of(claim);
-  if (acts == nullptr) return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
+  if (acts == nullptr)
+    return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
   return (this->*acts->apply)(claim);
 }
 
 Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const std::vector<Hold>& others) {
   const Acts* acts = acts_of(claim);
-  if (acts == nullptr) return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
+  if (acts == nullptr)
+    return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
   return (this->*acts->withdraw)(claim, others);
 }
 
@@ -84,54 +90,68 @@ Result<Outcome> RunSeams::make_group(model::Claim& claim) {
 
 Result<Outcome> RunSeams::remove_group(const model::Claim& claim, const std::vector<Hold>&) {
   auto& group = group_of(claim.id);
-  if (!group) return Outcome::Unchanged;
-  if (fence_ && fence_->version() == group->version()) TRY_OK(fence_->dissolve());
+  if (!group)
+    return Outcome::Unchanged;
+  if (fence_ && fence_->version() == group->version())
+    TRY_OK(fence_->dissolve());
   TRY_OK(group->kill_all());  // helpers that QEMU left behind
   TRY_OK(group->wait_empty(kEmptyTimeoutMs));
   Result<> removed = group->remove();
-  if (!removed && removed.error().code() != Errc::NotFound) return fail(std::move(removed).error());
-  if (fence_ && fence_->version() == group->version()) fence_.reset();
+  if (!removed && removed.error().code() != Errc::NotFound)
+    return fail(std::move(removed).error());
+  if (fence_ && fence_->version() == group->version())
+    fence_.reset();
   group.reset();
   return removed ? Outcome::Changed : Outcome::Unchanged;
 }
 
 Result<Outcome> RunSeams::close_fence(model::Claim&) {
   const auto& group = options_.fence == kernel::CgroupVersion::V2 ? v2_ : v1_;
-  if (!group || fences_ == nullptr) return fail(Errc::Internal, "deny all: no cgroup of this guest");
+  if (!group || fences_ == nullptr)
+    return fail(Errc::Internal, "deny all: no cgroup of this guest");
   TRY(fence_, fences_->create(*group));
   return fence_->deny_all();
 }
 
 // The fence denies to the end; its cgroup takes it away.
-Result<Outcome> RunSeams::leave_closed(const model::Claim&, const std::vector<Hold>&) { return Outcome::Unchanged; }
+Result<Outcome> RunSeams::leave_closed(const model::Claim&, const std::vector<Hold>&) {
+  return Outcome::Unchanged;
+}
 
 Result<Outcome> RunSeams::allow(model::Claim& claim) {
-  if (!fence_) return fail(Errc::Internal, fmt::format("{}: no fence", claim.id));
+  if (!fence_)
+    return fail(Errc::Internal, fmt::format("{}: no fence", claim.id));
   std::optional<kernel::AclRule> rule = rule_of(claim);
-  if (!rule) return fail(Errc::NotFound, fmt::format("{}: no device number", claim.id));
+  if (!rule)
+    return fail(Errc::NotFound, fmt::format("{}: no device number", claim.id));
   auto outcome = fence_->set(*rule);
-  if (!outcome) return fail(std::move(outcome).error().context(claim.id));
+  if (!outcome)
+    return fail(std::move(outcome).error().context(claim.id));
   return outcome;
 }
 
 Result<Outcome> RunSeams::deny(const model::Claim& claim, const std::vector<Hold>&) {
   std::optional<kernel::AclRule> rule = rule_of(claim);
   // Without a fence there is nothing to revoke: it went with its cgroup.
-  if (!fence_ || !rule) return Outcome::Unchanged;
+  if (!fence_ || !rule)
+    return Outcome::Unchanged;
   rule->access = Access{};
   auto outcome = fence_->set(*rule);
-  if (!outcome) return fail(std::move(outcome).error().context(claim.id));
+  if (!outcome)
+    return fail(std::move(outcome).error().context(claim.id));
   return outcome;
 }
 
 Result<Outcome> RunSeams::add_acl(model::Claim& claim) {
   // A log file of a chardev need not exist yet; QEMU could not make it in a folder of root's.
   int create = claim.holder.starts_with("chardev:") && get(claim, "acl") != "x" ? O_CREAT : 0;
-  TRY(UniqueFd fd, create != 0 ? open_file(claim.id, O_WRONLY | create, 0600) : open_file(claim.id, O_PATH));
+  TRY(UniqueFd fd,
+      create != 0 ? open_file(claim.id, O_WRONLY | create, 0600) : open_file(claim.id, O_PATH));
   uint32_t uid = *options_.uid;
   auto outcome = get(claim, "acl") == "x" ? kernel::set_search_acl(fd.get(), uid)
                                           : kernel::set_file_acl(fd.get(), uid, claim.access);
-  if (!outcome) return fail(std::move(outcome).error().context(claim.id));
+  if (!outcome)
+    return fail(std::move(outcome).error().context(claim.id));
   files_.insert_or_assign(claim.id, std::move(fd));
   return outcome;
 }
@@ -139,7 +159,8 @@ Result<Outcome> RunSeams::add_acl(model::Claim& claim) {
 // The very file of the grant, or after a restart of the daemon what has its name now.
 Result<UniqueFd> RunSeams::acl_file(const model::Claim& claim) {
   auto it = files_.find(claim.id);
-  if (it == files_.end()) return open_file(claim.id, O_PATH);
+  if (it == files_.end())
+    return open_file(claim.id, O_PATH);
   UniqueFd fd = std::move(it->second);
   files_.erase(it);
   return fd;
@@ -147,12 +168,16 @@ Result<UniqueFd> RunSeams::acl_file(const model::Claim& claim) {
 
 Result<Outcome> RunSeams::remove_acl(const model::Claim& claim, const std::vector<Hold>&) {
   auto uid = parse_int<uint32_t>(get(claim, "acl-uid"));
-  if (!uid) return fail(Errc::Corrupt, fmt::format("{}: acl-uid is missing in the grant", claim.id));
+  if (!uid)
+    return fail(Errc::Corrupt, fmt::format("{}: acl-uid is missing in the grant", claim.id));
   auto fd = acl_file(claim);
-  if (!fd && fd.error().code() == Errc::NotFound) return Outcome::Unchanged;
-  if (!fd) return fail(std::move(fd).error());
+  if (!fd && fd.error().code() == Errc::NotFound)
+    return Outcome::Unchanged;
+  if (!fd)
+    return fail(std::move(fd).error());
   auto outcome = kernel::remove_file_acl(fd->get(), *uid);
-  if (!outcome) files_.insert_or_assign(claim.id, std::move(*fd));
+  if (!outcome)
+    files_.insert_or_assign(claim.id, std::move(*fd));
   return outcome;
 }
 
@@ -181,7 +206,8 @@ Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
 Result<Outcome> RunSeams::open_nic(model::Claim& claim) {
   auto nic = std::ranges::find_if(domain_.interfaces,
                                   [&](const auto& n) { return n.info.alias == claim.holder; });
-  if (nic == domain_.interfaces.end()) return fail(Errc::Internal, claim.holder + ": no such interface");
+  if (nic == domain_.interfaces.end())
+    return fail(Errc::Internal, claim.holder + ": no such interface");
   NicFds& fds = nics_[claim.holder];
   bool vhost = claim.id == "/dev/vhost-net";
   if (vhost) {
@@ -199,31 +225,38 @@ Result<Outcome> RunSeams::open_nic(model::Claim& claim) {
   return Outcome::Changed;
 }
 
-// QEMU is gone, or never came: the kernel takes a tun interface away with its last fd, a macvtap must be deleted. The
-// record of the last fd is written when the interface is really gone.
+// QEMU is gone, or never came: the kernel takes a tun interface away with its last fd, a macvtap
+// must be deleted. The record of the last fd is written when the interface is really gone.
 Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector<Hold>& others) {
   nics_.erase(claim.holder);
   std::string ifname = get(claim, "ifname");
   bool shared = std::ranges::any_of(others, [&](const Hold& hold) {
     return hold.claim.record.kind == Kind::NetOpen && hold.claim.holder == claim.holder;
   });
-  if (shared || claim.id == "/dev/vhost-net") return Outcome::Changed;
+  if (shared || claim.id == "/dev/vhost-net")
+    return Outcome::Changed;
   if (claim.id != "/dev/net/tun") {
     Result<> deleted = kernel::delete_link(ifname);
-    if (!deleted && deleted.error().code() != Errc::NotFound) return fail(std::move(deleted).error());
+    if (!deleted && deleted.error().code() != Errc::NotFound)
+      return fail(std::move(deleted).error());
     return Outcome::Changed;
   }
   TRY(bool exists, kernel::link_exists(ifname));
   auto nic = std::ranges::find_if(domain_.interfaces,
                                   [&](const auto& n) { return n.info.alias == claim.holder; });
   bool foreign = nic != domain_.interfaces.end() && !nic->target_managed;
-  if (exists && !foreign) return fail(Errc::Busy, ifname + ": the interface is still there");
+  if (exists && !foreign)
+    return fail(Errc::Busy, ifname + ": the interface is still there");
   return Outcome::Changed;
 }
 
-bool RunSeams::has_group(const model::Claim& claim) { return group_of(claim.id) != nullptr; }
+bool RunSeams::has_group(const model::Claim& claim) {
+  return group_of(claim.id) != nullptr;
+}
 
-bool RunSeams::has_fence(const model::Claim&) { return fence_ != nullptr; }
+bool RunSeams::has_fence(const model::Claim&) {
+  return fence_ != nullptr;
+}
 
 bool RunSeams::has_rule(const model::Claim& claim) {
   auto rules = fence_ ? fence_->list() : Result<std::vector<kernel::AclRule>>{};
@@ -234,7 +267,8 @@ bool RunSeams::has_rule(const model::Claim& claim) {
 bool RunSeams::has_acl(const model::Claim& claim) {
   auto fd = open_file(claim.id, O_PATH);
   auto uid = parse_int<uint32_t>(get(claim, "acl-uid"));
-  if (!fd || !uid) return false;
+  if (!fd || !uid)
+    return false;
   auto entry = kernel::file_acl_of(fd->get(), *uid);
   return entry && entry->has_value();
 }
@@ -261,14 +295,18 @@ Result<> RunSeams::adopt(uint32_t slot) {
   const Hierarchy hierarchies[] = {{kernel::CgroupVersion::V2, options_.cgroup_v2, v2_},
                                    {kernel::CgroupVersion::V1, options_.cgroup_v1, v1_}};
   for (const Hierarchy& h : hierarchies) {
-    if (h.path.empty()) continue;
+    if (h.path.empty())
+      continue;
     auto group = kernel::Cgroup::open(h.version, h.path);
-    if (!group && group.error().code() == Errc::NotFound) continue;
-    if (!group) return fail(std::move(group).error());
+    if (!group && group.error().code() == Errc::NotFound)
+      continue;
+    if (!group)
+      return fail(std::move(group).error());
     h.group = std::make_unique<kernel::Cgroup>(std::move(*group));
   }
   const auto& fenced = options_.fence == kernel::CgroupVersion::V2 ? v2_ : v1_;
-  if (!options_.fence || !fenced || fences_ == nullptr) return {};
+  if (!options_.fence || !fenced || fences_ == nullptr)
+    return {};
   TRY(fence_, fences_->adopt(*fenced, slot));
   return {};
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The acts of one run: what each kind of claim does to this host. Holds the run's kernel objects (cgroups, fence, fds of
-// network devices and files) between grant and release.
+// The acts of one run: what each kind of claim does to this host. Holds the run's kernel objects
+// (cgroups, fence, fds of network devices and files) between grant and release.
 #pragma once
 
 #include <map>
@@ -23,14 +23,17 @@ class RunSeams final : public registrar::Seams {
   // `fences` may be null for an unfenced run. `mounts` says where the hierarchies are.
   RunSeams(const domain::Domain& domain, HostOptions options, kernel::CgroupMounts mounts,
            kernel::FenceControl* fences)
-      : domain_(domain), options_(std::move(options)), mounts_(std::move(mounts)), fences_(fences) {}
+      : domain_(domain),
+        options_(std::move(options)),
+        mounts_(std::move(mounts)),
+        fences_(fences) {}
 
   Result<kernel::Outcome> apply(model::Claim& claim) override;
   Result<kernel::Outcome> withdraw(const model::Claim& claim,
                                    const std::vector<registrar::Hold>& others) override;
 
-  // True if the kernel has it now, for an intent whose result is not known. The daemon's own fds are gone with it, so
-  // of network devices only a macvtap can be there.
+  // True if the kernel has it now, for an intent whose result is not known. The daemon's own fds
+  // are gone with it, so of network devices only a macvtap can be there.
   bool present(const model::Claim& claim);
 
   // For a guest that outlived the daemon: opens its cgroups and finds its fence again.
@@ -43,7 +46,7 @@ class RunSeams final : public registrar::Seams {
   struct NicFds {
     std::vector<kernel::NetFd> tap;
     std::vector<kernel::NetFd> vhost;
-    size_t tap_claimed = 0;    // of the vectors, how many a claim has been made true for
+    size_t tap_claimed = 0;  // of the vectors, how many a claim has been made true for
     size_t vhost_claimed = 0;
     std::string ifname;
   };
@@ -68,8 +71,10 @@ class RunSeams final : public registrar::Seams {
   Result<Outcome> allow(model::Claim& claim);
   Result<Outcome> add_acl(model::Claim& claim);
   Result<Outcome> open_nic(model::Claim& claim);
-  Result<Outcome> remove_group(const model::Claim& claim, const std::vector<registrar::Hold>& others);
-  Result<Outcome> leave_closed(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  Result<Outcome> remove_group(const model::Claim& claim,
+                               const std::vector<registrar::Hold>& others);
+  Result<Outcome> leave_closed(const model::Claim& claim,
+                               const std::vector<registrar::Hold>& others);
   Result<Outcome> deny(const model::Claim& claim, const std::vector<registrar::Hold>& others);
   Result<Outcome> remove_acl(const model::Claim& claim, const std::vector<registrar::Hold>& others);
   Result<Outcome> close_nic(const model::Claim& claim, const std::vector<registrar::Hold>& others);
@@ -88,8 +93,9 @@ class RunSeams final : public registrar::Seams {
   kernel::FenceControl* fences_;
   std::unique_ptr<kernel::Cgroup> v2_, v1_;
   std::unique_ptr<kernel::Fence> fence_;
-  std::map<std::string, UniqueFd> files_;  // O_PATH, by path: the ACL entry is removed from the very same file
-  std::map<std::string, NicFds> nics_;     // by alias
+  std::map<std::string, UniqueFd>
+      files_;  // O_PATH, by path: the ACL entry is removed from the very same file
+  std::map<std::string, NicFds> nics_;  // by alias
 };
 
 // The rule of a class=path or class=major claim; nullopt for others.

@@ -19,13 +19,19 @@ std::string state_path(const Paths& paths, const std::string& uuid) {
 }
 
 json to_json(const RunState& s) {
-  return {{"virt", s.ref.virt},       {"vm", s.ref.vm},
-          {"uuid", s.ref.uuid},       {"run", s.ref.run},
-          {"fence", s.fence},         {"slot", s.slot},
-          {"cgroup_v2", s.cgroup_v2}, {"cgroup_v1", s.cgroup_v1},
+  return {{"virt", s.ref.virt},
+          {"vm", s.ref.vm},
+          {"uuid", s.ref.uuid},
+          {"run", s.ref.run},
+          {"fence", s.fence},
+          {"slot", s.slot},
+          {"cgroup_v2", s.cgroup_v2},
+          {"cgroup_v1", s.cgroup_v1},
           {"uid", s.uid ? json(*s.uid) : json()},
-          {"pid", s.process.pid},     {"start_ticks", s.process.start_ticks},
-          {"xml", s.xml},             {"started", s.started},
+          {"pid", s.process.pid},
+          {"start_ticks", s.process.start_ticks},
+          {"xml", s.xml},
+          {"started", s.started},
           {"boot_id", s.boot_id}};
 }
 
@@ -36,7 +42,8 @@ RunState from_json(const json& j) {
   s.slot = j.at("slot");
   s.cgroup_v2 = j.at("cgroup_v2");
   s.cgroup_v1 = j.at("cgroup_v1");
-  if (!j.at("uid").is_null()) s.uid = j.at("uid").get<uint32_t>();
+  if (!j.at("uid").is_null())
+    s.uid = j.at("uid").get<uint32_t>();
   s.process = {j.at("pid"), j.at("start_ticks")};
   s.xml = j.at("xml");
   s.started = j.at("started");
@@ -77,11 +84,14 @@ Result<std::vector<Result<RunState>>> load_runs(const Paths& paths) {
   std::vector<Result<RunState>> runs;
   std::error_code error;
   std::filesystem::directory_iterator folder(paths.runtime + "/runs", error);
-  if (error == std::errc::no_such_file_or_directory) return runs;
-  if (error) return fail_sys("read folder", paths.runtime + "/runs", error.value());
+  if (error == std::errc::no_such_file_or_directory)
+    return runs;
+  if (error)
+    return fail_sys("read folder", paths.runtime + "/runs", error.value());
   for (const auto& entry : folder) {
     std::string path = entry.path().string() + "/state.json";
-    if (std::filesystem::exists(path, error)) runs.push_back(load_run(path));
+    if (std::filesystem::exists(path, error))
+      runs.push_back(load_run(path));
   }
   return runs;
 }
@@ -89,7 +99,8 @@ Result<std::vector<Result<RunState>>> load_runs(const Paths& paths) {
 Result<> forget_run(const Paths& paths, const std::string& uuid) {
   std::error_code error;
   std::filesystem::remove_all(run_dir(paths, uuid), error);
-  if (error) return fail_sys("remove", run_dir(paths, uuid), error.value());
+  if (error)
+    return fail_sys("remove", run_dir(paths, uuid), error.value());
   return {};
 }
 

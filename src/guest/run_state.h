@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What must be known of a run to find it again after the daemon died: one small JSON file a run, in the runtime folder
-// (gone after a reboot, as the guests are).
+// What must be known of a run to find it again after the daemon died: one small JSON file a run, in
+// the runtime folder (gone after a reboot, as the guests are).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace tenure::guest {
 
 struct RunState {
   registrar::RunRef ref;
-  std::string fence;       // "v2", "v1", "none"
+  std::string fence;  // "v2", "v1", "none"
   uint32_t slot = 0;
   std::string cgroup_v2, cgroup_v1;
   std::optional<uint32_t> uid;
@@ -27,7 +27,7 @@ struct RunState {
   bool started = false;       // op=start was recorded as a success
 };
 
-std::string run_dir(const Paths& paths, const std::string& uuid);      // runtime/runs/UUID
+std::string run_dir(const Paths& paths, const std::string& uuid);  // runtime/runs/UUID
 std::string monitor_path(const Paths& paths, const std::string& uuid);
 std::string guest_log_path(const Paths& paths, const std::string& uuid);
 

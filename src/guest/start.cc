@@ -28,13 +28,14 @@ using namespace std::chrono_literals;
 
 constexpr auto kGreetingTimeout = 30s;
 constexpr auto kCommandTimeout = 10s;
-constexpr uint64_t kNofile = 8192;             // RLIMIT_NOFILE of QEMU
-constexpr uint64_t kMemlock = 64ULL << 20U;    // bytes: io_uring and vhost need some
+constexpr uint64_t kNofile = 8192;           // RLIMIT_NOFILE of QEMU
+constexpr uint64_t kMemlock = 64ULL << 20U;  // bytes: io_uring and vhost need some
 
 // The wanted limit, or what we may have at most (raising a hard limit needs CAP_SYS_RESOURCE).
 uint64_t limit(__rlimit_resource resource, uint64_t wanted) {
   rlimit now{};
-  if (getrlimit(resource, &now) < 0 || now.rlim_max == RLIM_INFINITY) return wanted;
+  if (getrlimit(resource, &now) < 0 || now.rlim_max == RLIM_INFINITY)
+    return wanted;
   return std::min<uint64_t>(wanted, now.rlim_max);
 }
 
@@ -54,13 +55,14 @@ class Starter {
     if (!done) {
       Error why = std::move(done).error();
       // NotFound is said of guests only; here it was an image, a bridge, a device.
-      if (why.code() == Errc::NotFound) why = Error{Errc::Io, why.what(), why.sys_errno()};
+      if (why.code() == Errc::NotFound)
+        why = Error{Errc::Io, why.what(), why.sys_errno()};
       co_await undo(why);
       co_return std::unexpected(std::move(why));
     }
-    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), std::move(state_),
-                                      std::move(seams_), operation_.take_holds(), std::move(process_.pidfd),
-                                      std::move(qmp_));
+    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_),
+                                      std::move(state_), std::move(seams_), operation_.take_holds(),
+                                      std::move(process_.pidfd), std::move(qmp_));
   }
 
  private:
@@ -75,7 +77,8 @@ class Starter {
     trail::Record intent = control();
     CO_TRY_OK(co_await operation_.intend(std::move(claims), std::move(intent)));
     CO_TRY_OK(co_await operation_.apply());
-    if (seams_->fence() != nullptr) state_.slot = seams_->fence()->slot();
+    if (seams_->fence() != nullptr)
+      state_.slot = seams_->fence()->slot();
     CO_TRY_OK(save_run(context_.paths, state_));
     CO_TRY_OK(launch());
     CO_TRY_OK(co_await greet());
@@ -87,7 +90,8 @@ class Starter {
     co_return co_await resume();
   }
 
-  // The results of everything that QEMU holds, then op=start itself: all before the guest's first instruction.
+  // The results of everything that QEMU holds, then op=start itself: all before the guest's first
+  // instruction.
   asio::awaitable<Result<>> announce() {
     trail::Record success = control();
     std::vector<trail::Record> labels = machine_ids();
@@ -97,13 +101,18 @@ class Starter {
     co_return save_run(context_.paths, state_);
   }
 
-  // model=dac: what confirm_confinement() saw the process run as. Other models only where they are in force.
+  // model=dac: what confirm_confinement() saw the process run as. Other models only where they are
+  // in force.
   std::vector<trail::Record> machine_ids() const {
     std::vector<trail::Record> records;
-    if (!options_.uid) return records;
+    if (!options_.uid)
+      return records;
     std::string label = fmt::format("+{0}:+{0}", *options_.uid);
     trail::Record record(trail::Kind::MachineId);
-    record.set("vm-ctx", label).set("img-ctx", label).set("model", "dac").set("uid", uint64_t{*options_.uid});
+    record.set("vm-ctx", label)
+        .set("img-ctx", label)
+        .set("model", "dac")
+        .set("uid", uint64_t{*options_.uid});
     registrar::stamp(record, state_.ref, operation_.txn());
     records.push_back(std::move(record));
     return records;
@@ -113,27 +122,33 @@ class Starter {
     std::string sockets = options_.runtime_dir;
     TRY_OK(make_dirs(context_.paths.logs, 0750));
     TRY_OK(make_dirs(sockets, 0700));
-    if (options_.uid && chown(sockets.c_str(), *options_.uid, *options_.uid) < 0) return fail_sys("chown", sockets);
+    if (options_.uid && chown(sockets.c_str(), *options_.uid, *options_.uid) < 0)
+      return fail_sys("chown", sockets);
     return {};
   }
 
   Result<> launch() {
     TRY_OK(prepare_folders());
     TRY(UniqueFd monitor, listen_unix(monitor_path(context_.paths, state_.ref.uuid), 0600));
-    TRY(log_, open_file(guest_log_path(context_.paths, state_.ref.uuid), O_RDWR | O_CREAT | O_APPEND, 0600));
+    TRY(log_, open_file(guest_log_path(context_.paths, state_.ref.uuid),
+                        O_RDWR | O_CREAT | O_APPEND, 0600));
     log_start_ = lseek(log_.get(), 0, SEEK_END);
     qemu::LaunchSpec spec;
     TRY(ChardevSockets sockets, bind_sockets(*domain_, options_));
     qemu::Wiring wiring = wire(*domain_, facts_, *seams_, options_, sockets, monitor.get());
     TRY(spec.argv, qemu::command_line(*domain_, wiring));
-    spec.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/", "TMPDIR=/var/tmp"};
+    spec.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/",
+                        "TMPDIR=/var/tmp"};
     spec.fds = passed_fds(wiring);
     spec.stderr_fd = log_.get();
-    if (seams_->cgroup_v2() != nullptr) spec.cgroup_v2_fd = seams_->cgroup_v2()->dir_fd();
-    if (seams_->cgroup_v1() != nullptr) spec.cgroup_v1_fds.push_back(seams_->cgroup_v1()->dir_fd());
+    if (seams_->cgroup_v2() != nullptr)
+      spec.cgroup_v2_fd = seams_->cgroup_v2()->dir_fd();
+    if (seams_->cgroup_v1() != nullptr)
+      spec.cgroup_v1_fds.push_back(seams_->cgroup_v1()->dir_fd());
     spec.uid = options_.uid;
     spec.gid = options_.uid;
-    if (options_.uid) spec.dev_nodes = nodes_;
+    if (options_.uid)
+      spec.dev_nodes = nodes_;
     spec.nofile = limit(RLIMIT_NOFILE, kNofile);
     spec.memlock_bytes = limit(RLIMIT_MEMLOCK, kMemlock);
     TRY(process_, qemu::launch(spec));
@@ -152,13 +167,15 @@ class Starter {
     co_return Result<>{};
   }
 
-  // What QEMU wrote to its log in this run, last line first choice: it says more than a broken pipe does.
+  // What QEMU wrote to its log in this run, last line first choice: it says more than a broken pipe
+  // does.
   std::string last_words(const Error& otherwise) {
     std::string text(4096, '\0');
     off_t end = lseek(log_.get(), 0, SEEK_END);
     off_t from = std::max(log_start_, end - static_cast<off_t>(text.size()));
     ssize_t n = pread(log_.get(), text.data(), text.size(), from);
-    if (n <= 0) return otherwise.what();
+    if (n <= 0)
+      return otherwise.what();
     text.resize(static_cast<size_t>(n));
     return printable(trim(text));
   }
@@ -167,34 +184,41 @@ class Starter {
     std::string command = "cont";
     nlohmann::json arguments = nlohmann::json::object();
     auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kCommandTimeout);
-    if (!done) co_return std::unexpected(std::move(done).error().context("cont"));
+    if (!done)
+      co_return std::unexpected(std::move(done).error().context("cont"));
     co_return Result<>{};
   }
 
   asio::awaitable<void> reap() {
-    if (!process_.pidfd) co_return;
+    if (!process_.pidfd)
+      co_return;
     Result<> sent = kernel::signal_process(process_.pidfd.get(), SIGKILL);
-    if (!sent && sent.error().code() != Errc::NotFound) context_.log(sent.error().what());
+    if (!sent && sent.error().code() != Errc::NotFound)
+      context_.log(sent.error().what());
     asio::posix::stream_descriptor pidfd(context_.executor, process_.pidfd.release());
     asio::error_code error;
     co_await pidfd.async_wait(asio::posix::stream_descriptor::wait_read,
                               asio::redirect_error(asio::use_awaitable, error));
     siginfo_t info{};
-    waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.native_handle()), &info, WEXITED);
+    waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.native_handle()), &info,
+           WEXITED);
   }
 
   // After op=start was announced, what failed is the run (op=stop), not the start.
   asio::awaitable<void> undo(const Error& why) {
-    if (qmp_) qmp_->close();
+    if (qmp_)
+      qmp_->close();
     co_await reap();
     seams_->close_nic_fds();
     trail::Record record =
         state_.started ? control_record("stop", "failed", state_, domain_->kvm) : control();
     Result<> undone = co_await operation_.roll_back(std::move(record), why);
-    if (!undone) context_.log(fmt::format("{}: rollback: {}", state_.ref.vm, undone.error().what()));
+    if (!undone)
+      context_.log(fmt::format("{}: rollback: {}", state_.ref.vm, undone.error().what()));
     unlink_sockets(*domain_, options_);
     Result<> forgotten = forget_run(context_.paths, state_.ref.uuid);
-    if (!forgotten) context_.log(forgotten.error().what());
+    if (!forgotten)
+      context_.log(forgotten.error().what());
   }
 
   Context& context_;
@@ -211,7 +235,8 @@ class Starter {
   std::shared_ptr<qemu::Qmp> qmp_;
 };
 
-RunState first_state(const Context& context, const StartRequest& request, const HostOptions& options) {
+RunState first_state(const Context& context, const StartRequest& request,
+                     const HostOptions& options) {
   RunState state;
   state.ref = {.virt = request.domain->kvm ? "kvm" : "qemu",
                .vm = request.domain->name,
@@ -235,12 +260,17 @@ Result<HostOptions> host_options(const Context& context, const StartRequest& req
   options.runtime_dir = run_dir(context.paths, uuid) + "/sockets";
   TRY(options.uid, uid_of(context.paths, context.settings, uuid));
   options.fence = request.fence;
-  if (!options.fence && context.fence_v1 != nullptr) options.fence = kernel::CgroupVersion::V1;
-  if (!request.fence && context.fence_v2 != nullptr) options.fence = kernel::CgroupVersion::V2;
+  if (!options.fence && context.fence_v1 != nullptr)
+    options.fence = kernel::CgroupVersion::V1;
+  if (!request.fence && context.fence_v2 != nullptr)
+    options.fence = kernel::CgroupVersion::V2;
   if (context.fence(options.fence) == nullptr) {
     if (request.require_fence.value_or(context.settings.require_fence))
-      return fail(Errc::Denied, fmt::format("no fence, no start: {}; require_fence = no starts it unfenced, on the record",
-                                            context.no_fence_reason));
+      return fail(
+          Errc::Denied,
+          fmt::format(
+              "no fence, no start: {}; require_fence = no starts it unfenced, on the record",
+              context.no_fence_reason));
     options.fence = std::nullopt;
     return options;
   }
@@ -263,12 +293,15 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> start(Context& context, StartReq
     registrar::stamp(record, state.ref, request.txn);
     std::vector<trail::Record> records{std::move(record)};
     Result<> written = co_await context.journal.write(std::move(records));
-    if (!written) context.log(written.error().what());
+    if (!written)
+      context.log(written.error().what());
     co_return std::unexpected(std::move(options).error());
   }
   RunState state = first_state(context, request, *options);
-  // On the heap: GCC 12 keeps temporaries of a coroutine's caller alive in ways that are hard to foresee.
-  auto starter = std::make_unique<Starter>(context, std::move(request), std::move(*options), std::move(state));
+  // On the heap: GCC 12 keeps temporaries of a coroutine's caller alive in ways that are hard to
+  // foresee.
+  auto starter =
+      std::make_unique<Starter>(context, std::move(request), std::move(*options), std::move(state));
   co_return co_await starter->run();
 }
 

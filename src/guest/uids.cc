@@ -16,24 +16,31 @@ constexpr size_t kMaxUids = 16U << 20U;  // bytes
 
 Result<json> load(const std::string& path) {
   auto text = read_file(path, kMaxUids);
-  if (!text && text.error().code() == Errc::NotFound) return json::object();
-  if (!text) return fail(std::move(text).error());
+  if (!text && text.error().code() == Errc::NotFound)
+    return json::object();
+  if (!text)
+    return fail(std::move(text).error());
   json uids = json::parse(*text, nullptr, false);
-  if (!uids.is_object()) return fail(Errc::Corrupt, path + ": not a JSON object");
+  if (!uids.is_object())
+    return fail(Errc::Corrupt, path + ": not a JSON object");
   for (const auto& [uuid, uid] : uids.items())
-    if (!uid.is_number_unsigned()) return fail(Errc::Corrupt, path + ": " + uuid + ": not a uid");
+    if (!uid.is_number_unsigned())
+      return fail(Errc::Corrupt, path + ": " + uuid + ": not a uid");
   return uids;
 }
 
 }  // namespace
 
-Result<std::optional<uint32_t>> uid_of(const Paths& paths, const Settings& settings, const std::string& uuid) {
-  if (!settings.uid_first) return std::nullopt;
+Result<std::optional<uint32_t>> uid_of(const Paths& paths, const Settings& settings,
+                                       const std::string& uuid) {
+  if (!settings.uid_first)
+    return std::nullopt;
   std::string path = paths.state + "/uids.json";
   TRY(json uids, load(path));
   uint32_t first = *settings.uid_first;
   auto known = uids.find(uuid);
-  if (known != uids.end()) return known->get<uint32_t>();
+  if (known != uids.end())
+    return known->get<uint32_t>();
   std::set<uint32_t> used;
   for (const auto& item : uids.items()) used.insert(item.value().get<uint32_t>());
   uint32_t uid = first;

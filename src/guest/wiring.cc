@@ -18,9 +18,11 @@ bool listens(const domain::Chardev& chardev) {
 Result<ChardevSockets> bind_sockets(const domain::Domain& domain, const HostOptions& options) {
   ChardevSockets sockets;
   for (const domain::Chardev& chardev : domain.chardevs) {
-    if (!listens(chardev)) continue;
+    if (!listens(chardev))
+      continue;
     auto fd = listen_unix(socket_path(chardev, options), 0600);
-    if (!fd) return fail(std::move(fd).error().context("chardev " + chardev.info.alias));
+    if (!fd)
+      return fail(std::move(fd).error().context("chardev " + chardev.info.alias));
     sockets.emplace(chardev.info.alias, std::move(*fd));
   }
   return sockets;
@@ -28,12 +30,16 @@ Result<ChardevSockets> bind_sockets(const domain::Domain& domain, const HostOpti
 
 void unlink_sockets(const domain::Domain& domain, const HostOptions& options) {
   for (const domain::Chardev& chardev : domain.chardevs)
-    if (listens(chardev)) unlink(socket_path(chardev, options).c_str());
+    if (listens(chardev))
+      unlink(socket_path(chardev, options).c_str());
 }
 
-qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSeams& seams, const HostOptions& options,
-                  const ChardevSockets& sockets, int monitor_fd) {
-  qemu::Wiring wiring{.kvm = domain.kvm, .monitor_fd = monitor_fd, .images = facts.chains, .runtime_dir = options.runtime_dir};
+qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSeams& seams,
+                  const HostOptions& options, const ChardevSockets& sockets, int monitor_fd) {
+  qemu::Wiring wiring{.kvm = domain.kvm,
+                      .monitor_fd = monitor_fd,
+                      .images = facts.chains,
+                      .runtime_dir = options.runtime_dir};
   for (const auto& [alias, fds] : seams.nics()) {
     qemu::InterfaceWiring& nic = wiring.interfaces[alias];
     for (const kernel::NetFd& fd : fds.tap) nic.tap_fds.push_back(fd.fd.get());
@@ -45,7 +51,8 @@ qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSea
 
 std::vector<int> passed_fds(const qemu::Wiring& wiring) {
   std::vector<int> fds;
-  if (wiring.monitor_fd >= 0) fds.push_back(wiring.monitor_fd);
+  if (wiring.monitor_fd >= 0)
+    fds.push_back(wiring.monitor_fd);
   for (const auto& [alias, nic] : wiring.interfaces) {
     fds.insert(fds.end(), nic.tap_fds.begin(), nic.tap_fds.end());
     fds.insert(fds.end(), nic.vhost_fds.begin(), nic.vhost_fds.end());

@@ -54,17 +54,21 @@ std::optional<DeviceNumber> rdev_of(const trail::Record& record) {
   dev.type = record.get("devtype") == "b" ? DeviceType::Block : DeviceType::Char;
   if (auto major = record.get("maj")) {
     auto value = parse_int<uint32_t>(*major, 16);
-    if (!value) return std::nullopt;
+    if (!value)
+      return std::nullopt;
     dev.major = *value;
     return dev;
   }
   auto rdev = record.get("rdev");
-  if (!rdev) return std::nullopt;
+  if (!rdev)
+    return std::nullopt;
   size_t colon = rdev->find(':');
-  if (colon == rdev->npos) return std::nullopt;
+  if (colon == rdev->npos)
+    return std::nullopt;
   auto major = parse_int<uint32_t>(rdev->substr(0, colon), 16);
   auto minor = parse_int<uint32_t>(rdev->substr(colon + 1), 16);
-  if (!major || !minor) return std::nullopt;
+  if (!major || !minor)
+    return std::nullopt;
   dev.major = *major;
   dev.minor = *minor;
   return dev;
@@ -75,11 +79,13 @@ std::optional<DeviceNumber> rdev_of(const trail::Record& record) {
 Claim claim_of(trail::Record record) {
   Claim claim{.record = std::move(record)};
   auto shape = std::ranges::find(kShapes, claim.record.kind, &Shape::kind);
-  if (shape == kShapes.end()) return claim;
+  if (shape == kShapes.end())
+    return claim;
   claim.kind = shape->name;
   claim.id = text_of(claim.record, shape->id);
   claim.holder = text_of(claim.record, shape->holder);
-  if (auto access = parse_access(text_of(claim.record, shape->access))) claim.access = *access;
+  if (auto access = parse_access(text_of(claim.record, shape->access)))
+    claim.access = *access;
   claim.rdev = rdev_of(claim.record);
   claim.any_minor = claim.record.kind == CgroupMajor;
   return claim;

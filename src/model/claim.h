@@ -11,12 +11,13 @@
 
 namespace tenure::model {
 
-// A resource with the access and the reason. Made by claim_of() from the record that will announce its grant, so that
-// what is claimed and what is recorded cannot differ; the same function reads claims back out of the ledger.
+// A resource with the access and the reason. Made by claim_of() from the record that will announce
+// its grant, so that what is claimed and what is recorded cannot differ; the same function reads
+// claims back out of the ledger.
 struct Claim {
-  std::string kind;                  // the resrc value: "disk", "net", "net-open", "cgroup", "mem" …
-  std::string id;                    // path, MAC, category, count
-  Access access;                     // none where the kind knows no access
+  std::string kind;  // the resrc value: "disk", "net", "net-open", "cgroup", "mem" …
+  std::string id;    // path, MAC, category, count
+  Access access;     // none where the kind knows no access
   std::optional<DeviceNumber> rdev;  // of a device node, as looked up once
   bool any_minor = false;            // a class=major rule: rdev->minor means nothing
   std::string holder;                // which device needs it: "disk:vda", "net0", "base"

@@ -23,8 +23,10 @@ constexpr std::array<std::pair<OnAuditLoss, std::string_view>, 4> kPolicies{{
 using ReceiptState = kernel::AuditReceipt::State;
 
 trail::EntryState entry_state(ReceiptState state) {
-  if (state == ReceiptState::Confirmed) return trail::EntryState::Confirmed;
-  if (state == ReceiptState::Unconfirmed) return trail::EntryState::Unconfirmed;
+  if (state == ReceiptState::Confirmed)
+    return trail::EntryState::Confirmed;
+  if (state == ReceiptState::Unconfirmed)
+    return trail::EntryState::Unconfirmed;
   return trail::EntryState::Unsent;
 }
 
@@ -42,13 +44,15 @@ Result<std::vector<kernel::AuditMessage>> messages_of(const std::vector<trail::R
 
 std::string_view to_string(OnAuditLoss policy) {
   for (const auto& [value, text] : kPolicies)
-    if (value == policy) return text;
+    if (value == policy)
+      return text;
   return "?";
 }
 
 Result<OnAuditLoss> parse_on_audit_loss(std::string_view text) {
   for (const auto& [value, name] : kPolicies)
-    if (name == text) return value;
+    if (name == text)
+      return value;
   return fail(Errc::Invalid, "on_audit_loss '" + std::string(text) +
                                  "': one of refuse, continue, pause-guests, stop-guests");
 }
@@ -98,29 +102,36 @@ void Journal::keep(const kernel::AuditMessage& message, const kernel::AuditRecei
 }
 
 asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
-  if (records.empty()) co_return Result<>{};
+  if (records.empty())
+    co_return Result<>{};
   CO_TRY(std::vector<kernel::AuditMessage> messages, messages_of(records));
   std::vector<kernel::AuditReceipt> receipts = co_await send(messages);
   const kernel::AuditReceipt* lost = nullptr;
   uint64_t lost_count = 0;
   for (size_t i = 0; i < messages.size(); ++i) {
     keep(messages[i], receipts[i]);
-    if (receipts[i].state == ReceiptState::Confirmed) continue;
+    if (receipts[i].state == ReceiptState::Confirmed)
+      continue;
     lost = &receipts[i];
     ++lost_count;
   }
-  if (options_.ledger_only) co_return Result<>{};
+  if (options_.ledger_only)
+    co_return Result<>{};
   if (lost == nullptr) {
-    if (gap_) co_await close_gap();
+    if (gap_)
+      co_await close_gap();
     co_return Result<>{};
   }
-  if (!gap_) gap_ = AuditGap{.from_ms = now_ms(), .count = 0, .cause = lost->why};
+  if (!gap_)
+    gap_ = AuditGap{.from_ms = now_ms(), .count = 0, .cause = lost->why};
   gap_->count += lost_count;
-  if (options_.on_audit_loss == OnAuditLoss::Continue) co_return Result<>{};
+  if (options_.on_audit_loss == OnAuditLoss::Continue)
+    co_return Result<>{};
   co_return fail(Errc::Lost, "the audit record was not confirmed: " + lost->why);
 }
 
-// The gap is over: its record says from when to when, how many records and why, and the ledger holds every one of them.
+// The gap is over: its record says from when to when, how many records and why, and the ledger
+// holds every one of them.
 asio::awaitable<void> Journal::close_gap() {
   AuditGap gap = *std::exchange(gap_, std::nullopt);
   trail::Record record(trail::Kind::Gap);
@@ -147,7 +158,8 @@ Result<> Journal::withdraw(const std::vector<trail::Record>& intents) {
 }
 
 asio::awaitable<Result<>> Journal::commit() {
-  if (waiting_.empty()) co_return Result<>{};
+  if (waiting_.empty())
+    co_return Result<>{};
   struct Batch {
     std::vector<std::string> entries;
     bool durable = false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one writer of the trail: audit first (sent and confirmed), then the ledger (durable). It knows
-// nothing of guests; it keeps the order, the policy for lost audit, and the gaps.
+// The one writer of the trail: audit first (sent and confirmed), then the ledger (durable). It
+// knows nothing of guests; it keeps the order, the policy for lost audit, and the gaps.
 //
 // One thread: the event loop's. Blocking calls go to the pool.
 #pragma once
@@ -46,19 +46,20 @@ class Journal {
   Journal(ledger::Ledger& ledger, kernel::Audit& audit, asio::thread_pool& pool, const Clock& clock,
           JournalOptions options);
 
-  // Makes intents durable in one write and returns the ledger index of the first; the others follow. Nothing
-  // has been done to the world yet when it fails.
+  // Makes intents durable in one write and returns the ledger index of the first; the others
+  // follow. Nothing has been done to the world yet when it fails.
   asio::awaitable<Result<uint64_t>> intend(std::vector<trail::Record> records);
 
-  // Sends results to the kernel's audit and waits for their confirmation; the ledger entries wait for commit(). Lost
-  // when a record was not confirmed and the policy is to refuse; its entry is kept all the same, with its state.
+  // Sends results to the kernel's audit and waits for their confirmation; the ledger entries wait
+  // for commit(). Lost when a record was not confirmed and the policy is to refuse; its entry is
+  // kept all the same, with its state.
   asio::awaitable<Result<>> emit(std::vector<trail::Record> records);
 
   // Ledger-only entries that end intents which came to nothing.
   Result<> withdraw(const std::vector<trail::Record>& intents);
 
-  // Appends every waiting entry in one durable write and publishes a checkpoint. On failure the entries stay waiting
-  // and go with the next commit, so that taking away never waits for the log.
+  // Appends every waiting entry in one durable write and publishes a checkpoint. On failure the
+  // entries stay waiting and go with the next commit, so that taking away never waits for the log.
   asio::awaitable<Result<>> commit();
 
   // emit() + commit(), for single records.
@@ -71,7 +72,8 @@ class Journal {
   kernel::Audit& audit() { return audit_; }
 
  private:
-  asio::awaitable<std::vector<kernel::AuditReceipt>> send(std::vector<kernel::AuditMessage> messages);
+  asio::awaitable<std::vector<kernel::AuditReceipt>> send(
+      std::vector<kernel::AuditMessage> messages);
   void keep(const kernel::AuditMessage& message, const kernel::AuditReceipt& receipt);
   asio::awaitable<void> close_gap();
   int64_t now_ms() const { return clock_.realtime_ns() / 1'000'000; }

@@ -13,8 +13,9 @@
 
 namespace tenure::registrar {
 
-// Runs `work()` on `pool` and resumes the caller on its own executor with the result. `work` must not
-// throw. The result travels in a shared slot because co_spawn needs a default-constructible value.
+// Runs `work()` on `pool` and resumes the caller on its own executor with the result. `work` must
+// not throw. The result travels in a shared slot because co_spawn needs a default-constructible
+// value.
 template <class Work>
 asio::awaitable<std::invoke_result_t<Work>> offload(asio::thread_pool& pool, Work work) {
   using Value = std::invoke_result_t<Work>;

@@ -9,7 +9,8 @@ namespace tenure::registrar {
 
 void stamp(trail::Record& record, const RunRef& run, const Txn& txn) {
   record.set("virt", run.virt).set("vm", run.vm).set("uuid", run.uuid).set("txn", txn.id);
-  if (run.run != 0) record.set("run", run.run);
+  if (run.run != 0)
+    record.set("run", run.run);
   trail::set_requester(record, txn.who);
 }
 
@@ -20,7 +21,8 @@ bool has_act(const model::Claim& claim) {
          kind == FileAcl || kind == NetOpen;
 }
 
-asio::awaitable<Result<>> Operation::intend(std::vector<model::Claim> claims, trail::Record control) {
+asio::awaitable<Result<>> Operation::intend(std::vector<model::Claim> claims,
+                                            trail::Record control) {
   std::vector<trail::Record> intents;
   intents.reserve(claims.size() + 1);
   for (model::Claim& claim : claims) {
@@ -51,11 +53,13 @@ asio::awaitable<Result<>> Operation::apply() {
   std::vector<trail::Record> results;
   Result<> outcome;
   for (Step& step : steps_) {
-    if (!has_act(step.hold.claim)) continue;
+    if (!has_act(step.hold.claim))
+      continue;
     Result<kernel::Outcome> act = seams_.apply(step.hold.claim);
     step.state = act ? State::Granted : State::Failed;
     results.push_back(result_of(step, act.has_value()));
-    if (act) continue;
+    if (act)
+      continue;
     outcome = std::unexpected(std::move(act).error());
     break;
   }
@@ -66,13 +70,15 @@ asio::awaitable<Result<>> Operation::apply() {
 std::vector<model::Claim*> Operation::unconfirmed() {
   std::vector<model::Claim*> claims;
   for (Step& step : steps_)
-    if (step.state == State::Intended) claims.push_back(&step.hold.claim);
+    if (step.state == State::Intended)
+      claims.push_back(&step.hold.claim);
   return claims;
 }
 
 trail::Record Operation::finish(trail::Record control, bool success) const {
   stamp(control, run_, txn_);
-  if (control_intent_) control.set("grant", *control_intent_);
+  if (control_intent_)
+    control.set("grant", *control_intent_);
   control.success = success;
   return control;
 }
@@ -80,7 +86,8 @@ trail::Record Operation::finish(trail::Record control, bool success) const {
 asio::awaitable<Result<>> Operation::conclude(trail::Record control) {
   std::vector<trail::Record> results;
   for (Step& step : steps_) {
-    if (step.state != State::Intended) continue;
+    if (step.state != State::Intended)
+      continue;
     step.state = State::Granted;
     results.push_back(result_of(step, true));
   }
@@ -92,7 +99,8 @@ asio::awaitable<Result<>> Operation::conclude(trail::Record control) {
 asio::awaitable<Result<>> Operation::roll_back(trail::Record control, const Error& why) {
   std::vector<trail::Record> untried;
   for (const Step& step : steps_) {
-    if (step.state != State::Intended) continue;
+    if (step.state != State::Intended)
+      continue;
     trail::Record intent = step.intent;
     intent.set("grant", step.hold.grant);
     untried.push_back(std::move(intent));
@@ -102,16 +110,16 @@ asio::awaitable<Result<>> Operation::roll_back(trail::Record control, const Erro
   std::vector<Hold> holds = take_holds();
   std::string reason = "rollback";
   std::string because;
-  Result<std::vector<Hold>> left =
-      co_await release(journal_, run_, txn_, seams_, std::move(holds), std::move(reason), std::move(because));
+  Result<std::vector<Hold>> left = co_await release(journal_, run_, txn_, seams_, std::move(holds),
+                                                    std::move(reason), std::move(because));
   control.set("why", why.what());
   std::vector<trail::Record> last{finish(std::move(control), false)};
   Result<> emitted = co_await journal_.emit(std::move(last));
   Result<> committed = co_await journal_.commit();
   if (left)
-    for (Hold& hold : *left)
-      steps_.push_back({.hold = std::move(hold), .state = State::Granted});
-  if (!voided) co_return voided;
+    for (Hold& hold : *left) steps_.push_back({.hold = std::move(hold), .state = State::Granted});
+  if (!voided)
+    co_return voided;
   co_return emitted ? committed : emitted;
 }
 
@@ -125,16 +133,17 @@ std::vector<Hold> Operation::take_holds() {
   return holds;
 }
 
-asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn, Seams& seams,
-                                                   std::vector<Hold> holds, std::string reason,
-                                                   std::string why) {
+asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
+                                                   Seams& seams, std::vector<Hold> holds,
+                                                   std::string reason, std::string why) {
   std::vector<trail::Record> records;
   std::vector<Hold> left;
   while (!holds.empty()) {
     Hold hold = std::move(holds.back());
     holds.pop_back();
     Result<kernel::Outcome> act = kernel::Outcome::Changed;
-    if (has_act(hold.claim)) act = seams.withdraw(hold.claim, holds);
+    if (has_act(hold.claim))
+      act = seams.withdraw(hold.claim, holds);
     trail::Record record = release_record(hold, reason);
     stamp(record, run, txn);
     record.success = act.has_value();
@@ -143,11 +152,14 @@ asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run,
     else if (!why.empty())
       record.set("why", why);
     records.push_back(std::move(record));
-    if (!act) left.push_back(std::move(hold));
+    if (!act)
+      left.push_back(std::move(hold));
   }
   Result<> emitted = co_await journal.emit(std::move(records));
-  // A release is never undone because its record was lost: the ledger has it, and the gap is recorded.
-  if (!emitted && emitted.error().code() != Errc::Lost) co_return std::unexpected(std::move(emitted).error());
+  // A release is never undone because its record was lost: the ledger has it, and the gap is
+  // recorded.
+  if (!emitted && emitted.error().code() != Errc::Lost)
+    co_return std::unexpected(std::move(emitted).error());
   co_return left;
 }
 

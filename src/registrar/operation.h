@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One operation of the registrar: claims -> durable intents -> act -> read back -> results, rolled back as one when a
-// step fails. The only code that begins or ends a tenure. It knows the trail and the order of things; what an act *is*
-// (a map update, an ACL entry, an open) is behind Seams.
+// One operation of the registrar: claims -> durable intents -> act -> read back -> results, rolled
+// back as one when a step fails. The only code that begins or ends a tenure. It knows the trail and
+// the order of things; what an act *is* (a map update, an ACL entry, an open) is behind Seams.
 //
 // One thread: the event loop's.
 #pragma once
@@ -42,7 +42,8 @@ struct Hold {
 class Seams {
  public:
   virtual ~Seams() = default;
-  // Makes the claim true and reads it back. It may complete claim.record with what came of it (an interface name).
+  // Makes the claim true and reads it back. It may complete claim.record with what came of it (an
+  // interface name).
   virtual Result<kernel::Outcome> apply(model::Claim& claim) = 0;
   // Takes it away and reads back that it is gone. `others` still hold: what they share must stay.
   virtual Result<kernel::Outcome> withdraw(const model::Claim& claim,
@@ -52,7 +53,8 @@ class Seams {
 // Puts virt, vm, uuid, run, txn and the requester into a record.
 void stamp(trail::Record& record, const RunRef& run, const Txn& txn);
 
-// True for claims that the registrar itself acts on (cgroup, ACL, opens); the others are QEMU's, confirmed by looking at it.
+// True for claims that the registrar itself acts on (cgroup, ACL, opens); the others are QEMU's,
+// confirmed by looking at it.
 bool has_act(const model::Claim& claim);
 
 class Operation {
@@ -60,11 +62,12 @@ class Operation {
   Operation(Journal& journal, RunRef run, Txn txn, Seams& seams)
       : journal_(journal), run_(std::move(run)), txn_(std::move(txn)), seams_(seams) {}
 
-  // Makes the intents of all claims and of the operation's own VIRT_CONTROL record durable in one write.
+  // Makes the intents of all claims and of the operation's own VIRT_CONTROL record durable in one
+  // write.
   asio::awaitable<Result<>> intend(std::vector<model::Claim> claims, trail::Record control);
 
-  // Acts on every claim that has an act, in order, and emits the results. On the first refusal, or when the audit
-  // system loses a record, it returns the error; call roll_back() then.
+  // Acts on every claim that has an act, in order, and emits the results. On the first refusal, or
+  // when the audit system loses a record, it returns the error; call roll_back() then.
   asio::awaitable<Result<>> apply();
 
   // The claims without an act, for the caller to confirm in QEMU and to complete (a pty's path).
@@ -73,8 +76,8 @@ class Operation {
   // They are true: emits their results, then the operation's own record, and commits.
   asio::awaitable<Result<>> conclude(trail::Record control);
 
-  // Withdraws what was granted, records it, ends the untried intents, writes the operation's own record as failed
-  // because of `why`, and commits. What cannot be taken away stays in holds().
+  // Withdraws what was granted, records it, ends the untried intents, writes the operation's own
+  // record as failed because of `why`, and commits. What cannot be taken away stays in holds().
   asio::awaitable<Result<>> roll_back(trail::Record control, const Error& why);
 
   std::vector<Hold> take_holds();
@@ -100,12 +103,12 @@ class Operation {
   trail::Record control_{trail::Kind::Control};
 };
 
-// Ends tenures: acts in reverse order of their grants, emits one release record each; what could not be withdrawn is
-// recorded as failed and given back. `reason` is the word of libvirt's trail for it (stop, detach); `why` goes into
-// the record if not empty. Does not commit.
-asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn, Seams& seams,
-                                                   std::vector<Hold> holds, std::string reason,
-                                                   std::string why);
+// Ends tenures: acts in reverse order of their grants, emits one release record each; what could
+// not be withdrawn is recorded as failed and given back. `reason` is the word of libvirt's trail
+// for it (stop, detach); `why` goes into the record if not empty. Does not commit.
+asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
+                                                   Seams& seams, std::vector<Hold> holds,
+                                                   std::string reason, std::string why);
 
 // The record that ends a tenure, from the record that began it.
 trail::Record release_record(const Hold& hold, std::string_view reason);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the record of a grant turns into the record of its release: a table, for libvirt's own forms differ by kind.
+// How the record of a grant turns into the record of its release: a table, for libvirt's own forms
+// differ by kind.
 #include <algorithm>
 #include <array>
 #include <string>
@@ -35,8 +36,8 @@ struct Verb {
   std::string_view release;
 };
 constexpr std::array kVerbs{
-    Verb{trail::Kind::CgroupMajor, "deny"}, Verb{trail::Kind::CgroupPath, "deny"},
-    Verb{trail::Kind::FileAcl, "deny"},     Verb{trail::Kind::NetOpen, "close"},
+    Verb{trail::Kind::CgroupMajor, "deny"},   Verb{trail::Kind::CgroupPath, "deny"},
+    Verb{trail::Kind::FileAcl, "deny"},       Verb{trail::Kind::NetOpen, "close"},
     Verb{trail::Kind::CgroupGroup, "remove"},
 };
 
@@ -46,7 +47,8 @@ trail::Record release_record(const Hold& hold, std::string_view reason) {
   trail::Record record = hold.claim.record;
   record.set("grant", hold.grant).set("reason", reason);
   auto verb = std::ranges::find(kVerbs, record.kind, &Verb::kind);
-  if (verb != kVerbs.end()) record.set("reason", verb->release);
+  if (verb != kVerbs.end())
+    record.set("reason", verb->release);
   auto pair = std::ranges::find(kOldNew, record.kind, &OldNew::kind);
   if (pair != kOldNew.end()) {
     std::string held(record.get(pair->new_key).value_or(pair->none));

@@ -23,7 +23,8 @@ uint64_t number(const Record& record, std::string_view key) {
 
 RunRef ref_of(const Record& record) {
   auto text = [&](std::string_view key) { return std::string(record.get(key).value_or("")); };
-  return {.virt = text("virt"), .vm = text("vm"), .uuid = text("uuid"), .run = number(record, "run")};
+  return {
+      .virt = text("virt"), .vm = text("vm"), .uuid = text("uuid"), .run = number(record, "run")};
 }
 
 bool begins_a_tenure(const Record& record) {
@@ -38,10 +39,12 @@ class Replayer {
       return fail(Errc::Corrupt, fmt::format("ledger entry {}: not an entry of the trail", index));
     auto record = trail::decode_record(*line);
     // A kind of a later version: nothing that this version could hold or release.
-    if (!record) return {};
+    if (!record)
+      return {};
     ++result.entries;
     RunRef ref = ref_of(*record);
-    if (ref.uuid.empty()) return {};
+    if (ref.uuid.empty())
+      return {};
     uint64_t& last = result.last_run[ref.uuid];
     last = std::max(last, ref.run);
     OpenRun& run = result.open[ref.uuid];
@@ -68,21 +71,28 @@ class Replayer {
     uint64_t grant = number(record, "grant");
     auto pending = std::ranges::find(run.pending, grant, &Pending::index);
     bool answers_intent = record.get("grant") && pending != run.pending.end();
-    if (answers_intent) run.pending.erase(pending);
-    if (state == EntryState::Void) return;
-    if (record.kind == Kind::Control) return control(run, record);
+    if (answers_intent)
+      run.pending.erase(pending);
+    if (state == EntryState::Void)
+      return;
+    if (record.kind == Kind::Control)
+      return control(run, record);
     if (answers_intent) {
       if (record.success && begins_a_tenure(record))
         run.holds.push_back({.grant = grant, .claim = model::claim_of(std::move(record))});
       return;
     }
-    if (record.success && record.get("grant")) std::erase_if(run.holds, [&](const Hold& h) { return h.grant == grant; });
+    if (record.success && record.get("grant"))
+      std::erase_if(run.holds, [&](const Hold& h) { return h.grant == grant; });
   }
 
   static void control(OpenRun& run, const Record& record) {
-    if (!record.success) return;
-    if (record.get("op") == "start") run.started = true;
-    if (record.get("op") == "stop") run.started = false;
+    if (!record.success)
+      return;
+    if (record.get("op") == "start")
+      run.started = true;
+    if (record.get("op") == "stop")
+      run.started = false;
   }
 
   Replay result;
@@ -98,8 +108,10 @@ Result<Replay> replay(const std::string& dir) {
     return outcome.has_value();
   };
   Result<> read = ledger::read_entries(dir, 0, each);
-  if (!read && read.error().code() != Errc::NotFound) return fail(std::move(read).error());
-  if (!outcome) return fail(std::move(outcome).error());
+  if (!read && read.error().code() != Errc::NotFound)
+    return fail(std::move(read).error());
+  if (!outcome)
+    return fail(std::move(outcome).error());
   return replayer.finish();
 }
 

@@ -19,15 +19,15 @@ struct Pending {
 
 struct OpenRun {
   RunRef ref;
-  std::vector<Hold> holds;        // granted, not released, in the order of their grants
+  std::vector<Hold> holds;  // granted, not released, in the order of their grants
   std::vector<Pending> pending;
-  bool started = false;           // op=start recorded as a success, and no stop since
-  int64_t last_ms = 0;            // time of the last entry of this run
+  bool started = false;  // op=start recorded as a success, and no stop since
+  int64_t last_ms = 0;   // time of the last entry of this run
 };
 
 struct Replay {
-  std::map<std::string, OpenRun> open;         // by uuid; only runs with anything open
-  std::map<std::string, uint64_t> last_run;    // by uuid: the highest run number given
+  std::map<std::string, OpenRun> open;       // by uuid; only runs with anything open
+  std::map<std::string, uint64_t> last_run;  // by uuid: the highest run number given
   uint64_t entries = 0;
 };
 
