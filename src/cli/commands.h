@@ -16,6 +16,7 @@ int run_show(const Options& options);
 int run_start(const Options& options);
 int run_stop(const Options& options);
 int run_kill(const Options& options);
+int run_control(const Options& options);  // pause, resume, reset, inject-nmi
 int run_console(const Options& options);
 
 // The ledger's proof (verify_command.cc).

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -236,6 +237,13 @@ int run_stop(const Options& options) {
 
 int run_kill(const Options& options) {
   return run_simple(options, "Kill", {{"guest", options.guest}}, "killed");
+}
+
+int run_control(const Options& options) {
+  static const std::map<std::string, std::string> kDone = {
+      {"pause", "paused"}, {"resume", "resumed"}, {"reset", "reset"}, {"inject-nmi", "got an NMI"}};
+  return run_simple(options, "Control", {{"guest", options.guest}, {"verb", options.command}},
+                    kDone.at(options.command));
 }
 
 int run_console(const Options& options) {

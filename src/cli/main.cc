@@ -18,11 +18,13 @@ struct Row {
 };
 
 constexpr Row kCommands[] = {
-    {"define", run_define}, {"undefine", run_undefine}, {"list", run_list},
-    {"status", run_status}, {"show", run_show},         {"start", run_start},
-    {"stop", run_stop},     {"kill", run_kill},         {"console", run_console},
-    {"who", run_who},       {"history", run_history},   {"log", run_log},
-    {"report", run_report}, {"verify", run_verify},     {"prove", run_prove},
+    {"define", run_define},   {"undefine", run_undefine}, {"list", run_list},
+    {"status", run_status},   {"show", run_show},         {"start", run_start},
+    {"stop", run_stop},       {"kill", run_kill},         {"pause", run_control},
+    {"resume", run_control},  {"reset", run_control},     {"inject-nmi", run_control},
+    {"console", run_console}, {"who", run_who},           {"history", run_history},
+    {"log", run_log},         {"report", run_report},     {"verify", run_verify},
+    {"prove", run_prove},
 };
 
 int run(const Options& options) {

@@ -70,6 +70,7 @@ const Api::Method Api::kMethods[] = {
     {"org.tenure.Start", &Api::start},
     {"org.tenure.Stop", &Api::stop},
     {"org.tenure.Kill", &Api::kill},
+    {"org.tenure.Control", &Api::control},
     {"org.tenure.Console", &Api::console},
     {"org.tenure.Info", &Api::info},
     {"org.varlink.service.GetInfo", &Api::service_info},
@@ -185,6 +186,13 @@ Api::Reply Api::stop(json parameters, Requester who) {
 Api::Reply Api::kill(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
   CO_TRY_OK(co_await guests_.kill(std::move(guest), std::move(who)));
+  co_return json::object();
+}
+
+Api::Reply Api::control(json parameters, Requester who) {
+  std::string guest = text(parameters, "guest");
+  std::string verb = text(parameters, "verb");
+  CO_TRY_OK(co_await guests_.control(std::move(verb), std::move(guest), std::move(who)));
   co_return json::object();
 }
 

@@ -31,6 +31,7 @@ class Api {
   Reply start(nlohmann::json parameters, Requester who);
   Reply stop(nlohmann::json parameters, Requester who);
   Reply kill(nlohmann::json parameters, Requester who);
+  Reply control(nlohmann::json parameters, Requester who);
   Reply console(nlohmann::json parameters, Requester who);
   Reply info(nlohmann::json parameters, Requester who);
   Reply describe(nlohmann::json parameters, Requester who);

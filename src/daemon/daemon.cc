@@ -11,8 +11,12 @@
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/io_context.hpp>
+#include <asio/redirect_error.hpp>
 #include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
 #include <asio/thread_pool.hpp>
+#include <asio/use_awaitable.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -35,6 +39,8 @@ namespace {
 
 constexpr size_t kPoolThreads =
     2;  // one may be held up by a stuck auditd while the other writes the ledger
+
+constexpr std::chrono::seconds kRetry{5};  // of entries that could not be made durable
 
 void log_line(const std::string& text) {
   std::string line = "tenured: " + printable(text) + "\n";
@@ -178,6 +184,11 @@ class Daemon {
     auto adopted = co_await guest::recover(*context_, std::move(replay));
     prune_fence(adopted);
     guests_->adopt(std::move(adopted));
+    journal_->on_loss([this] {
+      auto task = [this]() -> asio::awaitable<void> { co_await guests_->act_on_audit_loss(); };
+      asio::co_spawn(loop_, std::move(task), asio::detached);
+    });
+    spawn_retry();
     if (fences_.v2)
       denials_ = watch_denials(*context_, *fences_.v2, *guests_);
     api_ = std::make_unique<Api>(*context_, *guests_);
@@ -194,6 +205,24 @@ class Daemon {
       close(options_.ready_fd);
     }
     co_return Result<>{};
+  }
+
+  // Entries that could not be made durable (a full disk) are tried again without waiting for the
+  // next operation.
+  void spawn_retry() {
+    auto task = [this]() -> asio::awaitable<void> {
+      asio::steady_timer timer(loop_);
+      for (;;) {
+        timer.expires_after(kRetry);
+        asio::error_code error;
+        co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+        if (error)
+          co_return;
+        if (journal_->waiting() > 0)
+          co_await journal_->commit();
+      }
+    };
+    asio::co_spawn(loop_, std::move(task), asio::detached);
   }
 
   // Rules of guests that went while nobody looked.

@@ -2,8 +2,11 @@
 #include "daemon/guests.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+
+#include "kernel/process.h"
 
 namespace tenure::daemon {
 namespace {
@@ -237,6 +240,32 @@ asio::awaitable<Result<>> Guests::stop(std::string guest, std::chrono::seconds t
   CO_TRY(auto found, co_await running_or_refuse(std::move(op), std::move(guest), who));
   Txn txn{.id = context_.new_txn(), .who = std::move(who)};
   co_return co_await found->stop(std::move(txn), timeout);
+}
+
+asio::awaitable<Result<>> Guests::control(std::string verb, std::string guest, Requester who) {
+  CO_TRY(auto found, co_await running_or_refuse(verb, std::move(guest), who));
+  Txn txn{.id = context_.new_txn(), .who = std::move(who)};
+  co_return co_await found->control(std::move(verb), std::move(txn));
+}
+
+asio::awaitable<void> Guests::act_on_audit_loss() {
+  bool pause = context_.journal.options().on_audit_loss == registrar::OnAuditLoss::PauseGuests;
+  std::vector<std::shared_ptr<Guest>> guests;
+  for (const auto& [uuid, guest] : running_) guests.push_back(guest);
+  auto self = kernel::requester_of(getpid());
+  for (const auto& guest : guests) {
+    Txn txn{.id = context_.new_txn(), .who = self ? *self : Requester{}};
+    std::string verb = "pause";
+    std::string why = "on_audit_loss: the audit system lost a record";
+    Result<> done;
+    if (pause)
+      done = co_await guest->control(std::move(verb), std::move(txn), std::move(why));
+    else
+      done = co_await guest->kill(std::move(txn));
+    if (!done)
+      context_.log(
+          fmt::format("{}: on_audit_loss: {}", guest->state().ref.vm, done.error().what()));
+  }
 }
 
 asio::awaitable<Result<>> Guests::kill(std::string guest, Requester who) {

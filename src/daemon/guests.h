@@ -48,6 +48,10 @@ class Guests {
                                                                    Requester who);
   asio::awaitable<Result<>> stop(std::string guest, std::chrono::seconds timeout, Requester who);
   asio::awaitable<Result<>> kill(std::string guest, Requester who);
+  // pause, resume, reset, inject-nmi: guest::kVerbs.
+  asio::awaitable<Result<>> control(std::string verb, std::string guest, Requester who);
+  // Audit lost a record and the policy is to pause or stop the guests: does it, on the record.
+  asio::awaitable<void> act_on_audit_loss();
 
   // By name, uuid or unique uuid prefix; NotFound, or Invalid if the prefix fits several.
   Result<GuestName> find(const std::string& guest) const;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/redirect_error.hpp>
@@ -195,6 +196,31 @@ asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds t
             "stop: the guest did not shut down within {} s; it may still do so, or use `tenure kill {}`",
             timeout.count(), state_.ref.vm));
   co_return done;
+}
+
+asio::awaitable<Result<>> Guest::control(std::string verb, registrar::Txn txn, std::string why) {
+  auto known = std::ranges::find(kVerbs, verb, &Verb::name);
+  if (known == std::end(kVerbs))
+    co_return fail(Errc::Invalid, fmt::format("{}: no such operation", verb));
+  if (!qmp_)
+    co_return fail(Errc::Unsupported, verb + ": no monitor to this guest");
+  std::string command(known->qmp);
+  nlohmann::json arguments = nlohmann::json::object();
+  auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kQmpTimeout);
+  trail::Record record = control_record(verb, known->reason, state_, domain_->kvm);
+  record.success = done.has_value();
+  if (!done)
+    why = done.error().what();
+  if (!why.empty())
+    record.set("why", why);
+  registrar::stamp(record, state_.ref, txn);
+  std::vector<trail::Record> records{std::move(record)};
+  Result<> written = co_await context_.journal.write(std::move(records));
+  if (!written)
+    context_.log(fmt::format("{}: {}: {}", state_.ref.vm, verb, written.error().what()));
+  if (!done)
+    co_return std::unexpected(std::move(done).error().context(verb));
+  co_return Result<>{};
 }
 
 asio::awaitable<Result<>> Guest::kill(registrar::Txn txn) {

@@ -40,6 +40,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // ACPI shutdown; returns when the run has ended and every release is recorded. Timeout, with what
   // to do, if the guest does not answer within `timeout`; it may still do so later.
   asio::awaitable<Result<>> stop(registrar::Txn txn, std::chrono::seconds timeout);
+  // pause, resume, reset or inject-nmi (kVerbs): asks QEMU and records what came of it.
+  asio::awaitable<Result<>> control(std::string verb, registrar::Txn txn, std::string why = "");
   // SIGKILL to QEMU; returns when the run has ended and every release is recorded.
   asio::awaitable<Result<>> kill(registrar::Txn txn);
 
@@ -76,6 +78,19 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::string shutdown_reason_;    // of QEMU's SHUTDOWN event
   std::optional<EndCause> asked_;  // stop or kill, who asked last
   bool ended_ = false;
+};
+
+// What can be done to a running guest that changes no tenure. libvirt records none of them.
+struct Verb {
+  std::string_view name;    // of the request, and op= of the record
+  std::string_view qmp;     // QEMU's command
+  std::string_view reason;  // reason= of the record
+};
+inline constexpr Verb kVerbs[] = {
+    {"pause", "stop", "paused"},
+    {"resume", "cont", "unpaused"},
+    {"reset", "system_reset", "reset"},
+    {"inject-nmi", "inject-nmi", "injected"},
 };
 
 // The VIRT_CONTROL record of this run: op, reason and what is known of it.

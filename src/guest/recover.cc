@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -84,16 +85,19 @@ class Recovery {
       fence_error_ = adopted.error().what();
   }
 
-  // By the pid that was written down, else by the cgroup (the daemon died between clone3 and
-  // writing it down).
+  // By the pid that was written down, else by the cgroup, else by QEMU's own arguments (the daemon
+  // died between clone3 and writing it down).
   void find_process() {
     if (state_.process.pid == 0) {
       const kernel::Cgroup* group =
           seams_->cgroup_v2() != nullptr ? seams_->cgroup_v2() : seams_->cgroup_v1();
       auto members = group != nullptr ? group->processes() : Result<std::vector<pid_t>>{};
-      if (!members || members->empty())
+      auto strays = group == nullptr ? kernel::processes_with_argument(
+                                           "-uuid", run_.ref.uuid, state_.uid.value_or(geteuid()))
+                                     : std::move(members);
+      if (!strays || strays->empty())
         return;
-      auto id = kernel::process_id(members->front());
+      auto id = kernel::process_id(strays->front());
       if (id)
         state_.process = *id;
     }

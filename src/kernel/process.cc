@@ -28,6 +28,8 @@
 namespace tenure::kernel {
 namespace {
 
+constexpr size_t kMaxCommandLine = 4U << 20U;  // bytes; the kernel allows 2 MiB (ARG_MAX)
+
 constexpr size_t kMaxProcFile = 16384;  // bytes; stat and status are below 4096
 constexpr size_t kMaxOpenFiles = 65536;
 
@@ -182,6 +184,25 @@ Result<UniqueFd> open_process(const ProcessId& id) {
   if (now != id)
     return fail(Errc::NotFound, fmt::format("process {}: gone, the pid is another's now", id.pid));
   return pidfd;
+}
+
+Result<std::vector<pid_t>> processes_with_argument(const std::string& option,
+                                                   const std::string& value, uint32_t uid) {
+  const std::string wanted = std::string(1, '\0') + option + '\0' + value + '\0';
+  std::unique_ptr<DIR, int (*)(DIR*)> proc(opendir("/proc"), closedir);
+  if (!proc)
+    return fail_sys("open folder", "/proc");
+  std::vector<pid_t> found;
+  while (const dirent* entry = readdir(proc.get())) {
+    auto pid = parse_int<pid_t>(entry->d_name);
+    if (!pid)
+      continue;
+    auto words = read_file(fmt::format("/proc/{}/cmdline", *pid), kMaxCommandLine);
+    auto status = process_status(*pid);
+    if (words && status && status->euid == uid && words->find(wanted) != words->npos)
+      found.push_back(*pid);
+  }
+  return found;
 }
 
 // By syscall(2): glibc 2.36 declares pidfd_send_signal() without extern "C".

@@ -25,6 +25,11 @@ struct ProcessId {
 Result<ProcessId> process_id(pid_t pid);
 // A pidfd of exactly that process; NotFound if it is gone or the pid is somebody else's by now.
 Result<UniqueFd> open_process(const ProcessId& id);
+// Processes of effective uid `uid` with the adjacent words `option` `value` in /proc/PID/cmdline:
+// for a QEMU that was started without a cgroup and whose pid nobody wrote down. A hint, never an
+// identity: anyone can choose arguments.
+Result<std::vector<pid_t>> processes_with_argument(const std::string& option,
+                                                   const std::string& value, uint32_t uid);
 // pidfd_send_signal(2). NotFound if the process is gone.
 Result<> signal_process(int pidfd, int signal);
 // Boot id of this boot (/proc/sys/kernel/random/boot_id).

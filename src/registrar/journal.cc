@@ -122,9 +122,14 @@ asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
       co_await close_gap();
     co_return Result<>{};
   }
-  if (!gap_)
+  bool begins = !gap_;
+  if (begins)
     gap_ = AuditGap{.from_ms = now_ms(), .count = 0, .cause = lost->why};
   gap_->count += lost_count;
+  bool drastic = options_.on_audit_loss == OnAuditLoss::PauseGuests ||
+                 options_.on_audit_loss == OnAuditLoss::StopGuests;
+  if (begins && drastic && on_loss_)
+    on_loss_();
   if (options_.on_audit_loss == OnAuditLoss::Continue)
     co_return Result<>{};
   co_return fail(Errc::Lost, "the audit record was not confirmed: " + lost->why);

@@ -9,6 +9,7 @@
 #include <asio/thread_pool.hpp>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -65,6 +66,9 @@ class Journal {
   // emit() + commit(), for single records.
   asio::awaitable<Result<>> write(std::vector<trail::Record> records);
 
+  // Called once when a gap begins and the policy asks for more than refusing; from the event loop.
+  void on_loss(std::function<void()> act) { on_loss_ = std::move(act); }
+
   const JournalOptions& options() const { return options_; }
   const std::optional<AuditGap>& gap() const { return gap_; }
   size_t waiting() const { return waiting_.size(); }
@@ -85,6 +89,7 @@ class Journal {
   JournalOptions options_;
   std::deque<std::string> waiting_;
   std::optional<AuditGap> gap_;
+  std::function<void()> on_loss_;
 };
 
 }  // namespace tenure::registrar

@@ -100,19 +100,25 @@ class Replayer {
 
 }  // namespace
 
-Result<Replay> replay(const std::string& dir) {
+Result<Replay> replay_from(const std::function<Result<>(const EntrySink&)>& read) {
   Replayer replayer;
   Result<> outcome;
   auto each = [&](uint64_t index, std::string_view text) {
     outcome = replayer.entry(index, text);
     return outcome.has_value();
   };
-  Result<> read = ledger::read_entries(dir, 0, each);
-  if (!read && read.error().code() != Errc::NotFound)
-    return fail(std::move(read).error());
-  if (!outcome)
-    return fail(std::move(outcome).error());
+  TRY_OK(read(each));
+  TRY_OK(outcome);
   return replayer.finish();
+}
+
+Result<Replay> replay(const std::string& dir) {
+  return replay_from([&](const EntrySink& each) -> Result<> {
+    Result<> read = ledger::read_entries(dir, 0, each);
+    if (!read && read.error().code() == Errc::NotFound)
+      return {};
+    return read;
+  });
 }
 
 }  // namespace tenure::registrar

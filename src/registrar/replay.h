@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -33,5 +34,10 @@ struct Replay {
 
 // Reads the whole ledger at `dir`; an absent one is empty. Corrupt names the first bad entry.
 Result<Replay> replay(const std::string& dir);
+
+// The same of entries from anywhere: `read` hands them in order, from index 0, to its argument,
+// which returns false to stop.
+using EntrySink = std::function<bool(uint64_t index, std::string_view entry)>;
+Result<Replay> replay_from(const std::function<Result<>(const EntrySink&)>& read);
 
 }  // namespace tenure::registrar
