@@ -24,8 +24,8 @@ namespace tenure::qemu {
 
 // Bytes of one message; the replies of a large guest are below 1 MiB.
 inline constexpr size_t kMaxQmpMessage = 16777216;
-inline constexpr size_t kMaxQmpDepth = 64;       // nested arrays and objects; the schema needs 5
-inline constexpr size_t kMaxQmpValues = 262144;  // values in one message; the schema has 20,000
+inline constexpr size_t kMaxQmpDepth = 64;          // nested arrays and objects; the schema needs 5
+inline constexpr size_t kMaxQmpValues = 262144;     // values in one message; the schema has 20,000
 inline constexpr size_t kMaxQmpEarlyEvents = 1024;  // kept until on_event() is called
 
 struct QmpEvent {
