@@ -172,6 +172,11 @@ Result<> check_single(const Domain& d) {
   if (d.panics.size() > 1) {
     return fail(error_at(d, d.panics[1].info.place, "<panic>: only one", Errc::Unsupported));
   }
+  // Without a panic device no guest can say that it crashed, and on_crash decides nothing.
+  if (d.events.on_crash == "restart" && !d.panics.empty()) {
+    return fail(error_at(d, d.panics.front().info.place,
+                         "<panic>: beside <on_crash>restart</on_crash>", Errc::Unsupported));
+  }
   if (d.iommu && !is_q35(d)) {
     return fail(error_at(d, d.iommu->info.place, "<iommu>: intel needs machine q35"));
   }

@@ -298,18 +298,17 @@ class Allocator {
     return fail(error_at(d_, info.place, "no free slot on pcie-root"));
   }
 
+  // A bridge gets its place first and its number then: making room for it may add a port before it.
   Result<> add_controller(std::string_view model, Plug plug) {
+    DeviceInfo info{.place = d_.place};
+    TRY_OK(plug == Plug::RootPort ? place_port(info) : place_now(info, plug, "<controller>"));
     uint32_t index = 1;
     while (index < kMaxBuses && buses_[index].kind != nullptr) ++index;
     if (index == kMaxBuses)
       return fail(error_at(d_, d_.place, "no free PCI bus"));
-    Controller c{
-        .info = {.place = d_.place}, .type = "pci", .index = index, .model = std::string(model)};
-    // A bridge must not be placed on itself: it becomes a bus after it has its own address.
-    TRY_OK(plug == Plug::RootPort ? place_port(c.info) : place_now(c.info, plug, "<controller>"));
-    TRY_OK(add_bus(c));
-    added_.push_back(std::move(c));
-    return {};
+    added_.push_back(
+        Controller{.info = info, .type = "pci", .index = index, .model = std::string(model)});
+    return add_bus(added_.back());
   }
 
   Result<> make_room(Plug plug, const DeviceInfo& info, const char* what) {

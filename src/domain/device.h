@@ -57,6 +57,7 @@ struct BackingStore {
   SourceKind kind = SourceKind::File;
   std::string path;
   std::string format;
+  std::optional<uint64_t> metadata_cache_bytes;
   Place place;
 };
 

@@ -126,7 +126,7 @@ struct MemoryBacking {
 struct Events {
   std::string on_poweroff = "destroy";
   std::string on_reboot = "restart";  // restart, destroy
-  std::string on_crash = "destroy";   // destroy, preserve
+  std::string on_crash = "destroy";   // destroy, preserve, restart
 };
 
 struct Domain {

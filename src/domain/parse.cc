@@ -123,7 +123,7 @@ void parse_events(const Element& e, Domain& d) {
     d.events.on_reboot = event->text_choice({"restart", "destroy"});
   }
   if (auto event = e.child("on_crash")) {
-    d.events.on_crash = event->text_choice({"destroy", "preserve"});
+    d.events.on_crash = event->text_choice({"destroy", "preserve", "restart"});
   }
   if (auto pm = e.child("pm")) {
     if (auto mem = pm->child("suspend-to-mem"))

@@ -52,6 +52,10 @@ std::vector<BackingStore> parse_backing(Element e) {
     e.number<uint32_t>("index");
     if (auto format = e.child("format")) {
       member.format = parse_format(*format, "type");
+      member.metadata_cache_bytes = parse_metadata_cache(*format);
+      if (member.metadata_cache_bytes && member.format != "qcow2") {
+        format->invalid("only qcow2 has a metadata cache");
+      }
     } else {
       e.invalid("<format> is missing: a format is never guessed");
     }
@@ -136,6 +140,8 @@ void parse_identity(const Element& e, Disk& disk) {
     disk.product = printable_text(*product, 16);
   if (auto wwn = e.child("wwn")) {
     disk.wwn = wwn->text();
+    if (disk.wwn.starts_with("0x"))
+      disk.wwn.erase(0, 2);
     if (disk.wwn.size() != 16 || !parse_int<uint64_t>(disk.wwn, 16))
       wwn->invalid("16 hex digits");
   }

@@ -39,13 +39,14 @@ struct Unit {
   uint64_t bytes;
 };
 constexpr uint64_t kKilo = 1000, kKibi = 1024;
-constexpr std::array<Unit, 19> kUnits = {{
+constexpr std::array<Unit, 20> kUnits = {{
     {"b", 1},
     {"bytes", 1},
     {"KB", kKilo},
     {"k", kKibi},
     {"K", kKibi},
     {"KiB", kKibi},
+    {"kiB", kKibi},
     {"MB", kKilo* kKilo},
     {"M", kKibi* kKibi},
     {"m", kKibi* kKibi},

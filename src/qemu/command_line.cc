@@ -162,17 +162,16 @@ std::string Builder::virtio_name(std::string_view stem, std::string_view model) 
   return name;
 }
 
-void Builder::boot_index(Json& json, const domain::DeviceInfo& info, std::string_view kind) {
-  if (info.boot_order) {
-    json.number("bootindex", *info.boot_order);
-    return;
-  }
+std::optional<uint32_t> Builder::boot_index(const domain::DeviceInfo& info, std::string_view kind) {
+  if (info.boot_order)
+    return info.boot_order;
   const auto& order = domain_.os.boot_devices;
   const auto found = std::ranges::find(order, kind);
-  if (found == order.end() || std::ranges::find(booted_, kind) != booted_.end())
-    return;
+  if (found == order.end() || std::ranges::find(booted_, kind) != booted_.end()) {
+    return std::nullopt;
+  }
   booted_.emplace_back(kind);
-  json.number("bootindex", found - order.begin() + 1);
+  return static_cast<uint32_t>(found - order.begin() + 1);
 }
 
 Result<std::string> Builder::fd(const std::vector<int>& fds, std::string_view what) const {

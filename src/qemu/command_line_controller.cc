@@ -88,8 +88,7 @@ void add_pci_options(Json& json, const Controller& c) {
   const domain::Address& a = c.info.address;
   json.number("port", c.port.value_or((a.slot << 3U) + a.function));
   json.number("chassis", c.chassis.value_or(c.index));
-  if (c.model == "pcie-root-port" && c.hotplug)
-    json.flag("hotplug", *c.hotplug);
+  json.maybe("hotplug", c.hotplug);
 }
 
 void add_usb_options(Json& json, const Controller& c) {
@@ -117,7 +116,8 @@ Result<> add_controller(Builder& b, const Controller& c) {
     return fail(b.invalid(c.info.place, "<controller>: model name " + c.pci_model_name +
                                             " is not of model " + c.model));
   }
-  if (c.hotplug && c.model != "pcie-root-port") {
+  const bool port = c.model == "pcie-root-port" || c.model == "pcie-switch-downstream-port";
+  if (c.hotplug && !port) {
     return fail(b.unsupported(c.info.place, "<controller>: 'hotplug' of this model"));
   }
   Json json("driver", name);

@@ -48,6 +48,9 @@ Result<std::string> model(Builder& b) {
     return fail(b.unsupported(cpu.place, "<cpu>: a model beside mode '" + cpu.mode + "'"));
   }
   if (cpu.mode == "custom") {
+    if (cpu.cache_mode == "passthrough") {
+      return fail(b.invalid(cpu.place, "<cache>: mode 'passthrough' needs the host's CPU"));
+    }
     if (cpu.model.empty())
       return fail(b.invalid(cpu.place, "<cpu>: mode 'custom' without a model"));
     return cpu.model;
@@ -63,13 +66,14 @@ Result<std::string> model(Builder& b) {
   return d.kvm ? "host,migratable=on" : "max";
 }
 
+// host-cache-info is a property of the CPUs host and max only.
 void add_cache(std::string& value, const Cpu& cpu) {
-  if (cpu.cache_mode == "passthrough")
-    value += ",host-cache-info=on,l3-cache=off";
-  if (cpu.cache_mode == "emulate")
-    value += ",host-cache-info=off,l3-cache=on";
-  if (cpu.cache_mode == "disable")
-    value += ",host-cache-info=off,l3-cache=off";
+  if (cpu.cache_mode.empty())
+    return;
+  const bool passthrough = cpu.cache_mode == "passthrough";
+  if (cpu.mode != "custom")
+    value += passthrough ? ",host-cache-info=on" : ",host-cache-info=off";
+  value += cpu.cache_mode == "emulate" ? ",l3-cache=on" : ",l3-cache=off";
 }
 
 void add_physical_bits(std::string& value, const Cpu& cpu) {

@@ -136,6 +136,13 @@ Json storage(const Disk& disk, const std::string& driver, const std::string& pat
   return json;
 }
 
+std::optional<uint64_t> metadata_cache(const Disk& disk, size_t layer) {
+  if (layer == 0)
+    return disk.metadata_cache_bytes;
+  const bool stated = disk.backing && layer <= disk.backing->size();
+  return stated ? (*disk.backing)[layer - 1].metadata_cache_bytes : std::nullopt;
+}
+
 bool may_have_backing(std::string_view format) {
   return format == "qcow2" || format == "qcow" || format == "qed" || format == "vmdk";
 }
@@ -149,8 +156,7 @@ void add_layer(Builder& b, const Disk& disk, const std::vector<Layer>& layers, s
   format.maybe("discard", disk.discard);
   if (i == 0)
     format.maybe("detect-zeroes", disk.detect_zeroes);
-  if (i == 0 && layer.format == "qcow2")
-    format.maybe("cache-size", disk.metadata_cache_bytes);
+  format.maybe("cache-size", metadata_cache(disk, i));
   add_cache(format, disk);
   format.text("file", storage_node(disk, i));
   if (!layer.data_file.empty()) {
@@ -281,10 +287,16 @@ Result<> add_disk(Builder& b, const Disk& disk) {
     add_virtio_options(json, disk);
   add_identity(json, disk);
   add_policies(json, disk);
-  const std::string_view kind = disk.device == "cdrom"    ? "cdrom"
-                                : disk.device == "floppy" ? "fd"
-                                                          : "hd";
-  b.boot_index(json, disk.info, kind);
+  const bool floppy = disk.device == "floppy";
+  const auto boot = b.boot_index(disk.info, disk.device == "cdrom" ? "cdrom"
+                                            : floppy               ? "fd"
+                                                                   : "hd");
+  if (!floppy) {
+    json.maybe("bootindex", boot);
+  } else if (boot) {  // of a floppy drive it is the controller's property
+    const std::string drive = disk.info.address.unit == 0 ? "A" : "B";
+    b.add("-global", "isa-fdc.bootindex" + drive + "=" + std::to_string(*boot));
+  }
   b.device(json);
   return {};
 }

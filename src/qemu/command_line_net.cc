@@ -56,7 +56,7 @@ Result<> add_interface(Builder& b, const Interface& nic) {
   if (nic.rom_enabled == false)
     json.text("romfile", "");
   b.place(json, nic.info);
-  b.boot_index(json, nic.info, "network");
+  json.maybe("bootindex", b.boot_index(nic.info, "network"));
   b.device(json);
   return {};
 }

@@ -77,7 +77,7 @@ class Builder {
   // "virtio-net-pci", "…-transitional", "…-non-transitional".
   static std::string virtio_name(std::string_view stem, std::string_view model);
   // bootindex of the first device of a kind that <os><boot dev=> names, or of the device itself.
-  void boot_index(Json& json, const domain::DeviceInfo& info, std::string_view kind);
+  std::optional<uint32_t> boot_index(const domain::DeviceInfo& info, std::string_view kind);
   // QEMU's id of a controller's bus.
   std::string bus_of(std::string_view type, uint32_t index) const;
   // A fd as text; "?" in a preview if there is none.
