@@ -21,6 +21,13 @@ uint64_t open_key(uint32_t run, Name kind, Name key) {
   return (hash ^ hash >> 29) * 0xBF58476D1CE4E5B9U ^ hash_of(key);
 }
 
+// Of the kinds with one tenure a run the value is no key.
+Name first_key(const Tenure& tenure) {
+  std::string_view kind = tenure.kind;
+  bool single = kind == "mem" || kind == "vcpu" || kind == "iothread";
+  return single ? Name() : tenure.id;
+}
+
 // The other key that a tenure is found by: the device number of a rule, the MAC of an opened node.
 Name second_key(const Tenure& tenure) {
   if (tenure.kind.view() == "cgroup")
@@ -325,20 +332,25 @@ std::vector<uint32_t> TenureBook::open_with(uint32_t run, Name kind, Name key) c
 
 void TenureBook::index(uint32_t at) {
   const Tenure& tenure = tenures_[at];
-  // Of the kinds with one tenure a run the value is no key.
-  bool single = tenure.kind.view() == "mem" || tenure.kind.view() == "vcpu" ||
-                tenure.kind.view() == "iothread";
-  open_.emplace(open_key(tenure.run, tenure.kind, single ? Name() : tenure.id), at);
+  open_.emplace(open_key(tenure.run, tenure.kind, first_key(tenure)), at);
   if (Name other = second_key(tenure); !other.empty())
     open_.emplace(open_key(tenure.run, tenure.kind, other), at);
 }
 
 void TenureBook::unindex(uint32_t at) {
   const Tenure& tenure = tenures_[at];
-  for (Name key : {tenure.id, second_key(tenure), Name()}) {
+  auto remove = [&](Name key) {
     auto [first, last] = open_.equal_range(open_key(tenure.run, tenure.kind, key));
-    for (auto it = first; it != last;) it = it->second == at ? open_.erase(it) : std::next(it);
-  }
+    for (auto it = first; it != last; ++it) {
+      if (it->second != at)
+        continue;
+      open_.erase(it);
+      return;
+    }
+  };
+  remove(first_key(tenure));
+  if (Name other = second_key(tenure); !other.empty())
+    remove(other);
 }
 
 const Asker* TenureBook::asker() {
