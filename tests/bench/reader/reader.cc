@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Speed of the reader's parts; and, for tests/bench/reading, a maker of logs and the floor that
+// every line reader stands on: a loop over memchr.
+//   bench_reader --generate BYTES SHARE FILE [SEED]   a log, SHARE (0..1) of whose bytes are VIRT_
+//   bench_reader --memchr FILE                        counts its lines
+#include <benchmark/benchmark.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "model/json.h"
+#include "reader/batch.h"
+#include "reader/reading.h"
+#include "reader/scan.h"
+#include "tests/unit/reader/log_generator.h"
+
+namespace {
+
+using namespace tenure::reader;  // NOLINT(google-build-using-namespace): a program of one file
+
+constexpr size_t kSample = 8 << 20;
+
+std::string sample(double share) {
+  return LogGenerator({.seed = 7, .guests = 20, .virt_share = share}).text(kSample);
+}
+
+void set_bytes(benchmark::State& state, size_t bytes) {
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * bytes));
+}
+
+void scan(benchmark::State& state, double share, void (*run)(std::string_view, ScanResult&)) {
+  const std::string text = sample(share);
+  for (auto _ : state) {
+    ScanResult out;
+    run(text, out);
+    benchmark::DoNotOptimize(out.lines.data());
+  }
+  set_bytes(state, text.size());
+}
+
+void decode(benchmark::State& state) {
+  const std::string text = sample(1.0);
+  for (auto _ : state) {
+    const Batch batch = decode_block(text, {});
+    benchmark::DoNotOptimize(batch.events.data());
+  }
+  set_bytes(state, text.size());
+}
+
+void book(benchmark::State& state) {
+  const std::string text = sample(1.0);
+  const Batch batch = decode_block(text, {});
+  for (auto _ : state) {
+    tenure::model::TenureBook book;
+    uint64_t order = 0;
+    for (const Event& event : batch.events) book.apply(event.view, ++order);
+    benchmark::DoNotOptimize(book.tenures().data());
+  }
+  set_bytes(state, text.size());
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * batch.events.size()));
+}
+
+BENCHMARK_CAPTURE(scan, three_per_cent, 0.03, scan_block);
+BENCHMARK_CAPTURE(scan, three_per_cent_portable, 0.03, scan_block_portable);
+BENCHMARK_CAPTURE(scan, virt_only, 1.0, scan_block);
+BENCHMARK(decode);
+BENCHMARK(book);
+
+int generate(size_t bytes, double share, const char* path, uint64_t seed) {
+  FILE* file = std::fopen(path, "w");
+  if (file == nullptr)
+    return 1;
+  LogGenerator generator({.seed = seed, .guests = 40, .virt_share = share});
+  for (size_t written = 0; written < bytes;) {
+    const std::string text = generator.next();
+    written += std::fwrite(text.data(), 1, text.size(), file);
+  }
+  return std::fclose(file) == 0 ? 0 : 1;
+}
+
+int count_lines(const char* path) {
+  const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+  const off_t size = fd < 0 ? 0 : ::lseek(fd, 0, SEEK_END);
+  if (size <= 0)
+    return 1;
+  void* map = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, fd, 0);
+  if (map == MAP_FAILED)
+    return 1;
+  const char* at = static_cast<const char*>(map);
+  const char* const end = at + size;
+  size_t lines = 0;
+  while ((at = static_cast<const char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)))) !=
+         nullptr) {
+    ++lines;
+    ++at;
+  }
+  std::printf("%zu\n", lines);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string_view word = argc > 1 ? argv[1] : "";
+  if (word == "--generate" && argc >= 5) {
+    const uint64_t seed = argc > 5 ? std::strtoull(argv[5], nullptr, 10) : 1;
+    return generate(std::strtoull(argv[2], nullptr, 10), std::strtod(argv[3], nullptr), argv[4],
+                    seed);
+  }
+  if (word == "--memchr" && argc == 3)
+    return count_lines(argv[2]);
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
