@@ -96,8 +96,9 @@ class Starter {
     trail::Record success = control();
     std::vector<trail::Record> labels = machine_ids();
     CO_TRY_OK(co_await context_.journal.emit(std::move(labels)));
-    CO_TRY_OK(co_await operation_.conclude(std::move(success)));
-    state_.started = true;
+    Result<> concluded = co_await operation_.conclude(std::move(success));
+    state_.started = operation_.announced();
+    CO_TRY_OK(concluded);
     co_return save_run(context_.paths, state_);
   }
 
@@ -212,11 +213,19 @@ class Starter {
     seams_->close_nic_fds();
     trail::Record record =
         state_.started ? control_record("stop", "failed", state_, domain_->kvm) : control();
+    record.success = state_.started;
     Result<> undone = co_await operation_.roll_back(std::move(record), why);
     if (!undone)
       context_.log(fmt::format("{}: rollback: {}", state_.ref.vm, undone.error().what()));
     unlink_sockets(*domain_, options_);
-    Result<> forgotten = forget_run(context_.paths, state_.ref.uuid);
+    size_t left = operation_.take_holds().size();
+    // The state stays with them, for recovery to try again.
+    Result<> forgotten = left == 0 ? forget_run(context_.paths, state_.ref.uuid) : Result<>{};
+    if (left != 0)
+      context_.log(
+          fmt::format("{}: rollback: {} tenures could not be ended; the next start of "
+                      "tenured tries again",
+                      state_.ref.vm, left));
     if (!forgotten)
       context_.log(forgotten.error().what());
   }

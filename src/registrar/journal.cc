@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "registrar/journal.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,14 +31,49 @@ trail::EntryState entry_state(ReceiptState state) {
   return trail::EntryState::Unsent;
 }
 
-Result<std::vector<kernel::AuditMessage>> messages_of(const std::vector<trail::Record>& records) {
-  std::vector<kernel::AuditMessage> messages;
-  messages.reserve(records.size());
+// What a result has beyond its intent: grant=, the interface's name, bounds, and some of why=.
+constexpr size_t kResultRoom = 512;  // bytes of text
+constexpr std::string_view kCut = "...";
+
+// With a why= that is too long for one record cut to what fits: better a short reason than no
+// record. A byte of it takes one or two of text.
+Result<std::string> encode_fitting(trail::Record record) {
+  Result<std::string> body = trail::encode(record);
+  std::string why(record.get("why").value_or(""));
+  while (!body && why.size() > kCut.size()) {
+    why.resize(why.size() / 2);
+    record.set("why", why + std::string(kCut));
+    body = trail::encode(record);
+  }
+  return body;
+}
+
+struct Messages {
+  std::vector<kernel::AuditMessage> sendable;
+  Result<> refused;  // the first that cannot be written at all; the others go out without it
+};
+
+Messages messages_of(const std::vector<trail::Record>& records) {
+  Messages messages;
+  messages.sendable.reserve(records.size());
   for (const trail::Record& record : records) {
-    TRY(std::string body, trail::encode(record));
-    messages.push_back({trail::spec(record.kind).type, std::move(body), record.success});
+    Result<std::string> body = encode_fitting(record);
+    if (body)
+      messages.sendable.push_back(
+          {trail::spec(record.kind).type, std::move(*body), record.success});
+    else if (messages.refused)
+      messages.refused = std::unexpected(std::move(body).error());
   }
   return messages;
+}
+
+Result<std::string> encode_intent(const trail::Record& record) {
+  TRY(std::string body, trail::encode(record));
+  if (body.size() + kResultRoom <= trail::kMaxMessage)
+    return body;
+  return fail(Errc::Invalid, fmt::format("{} record: {} bytes leave no room for its result; use "
+                                         "shorter names",
+                                         trail::spec(record.kind).name, body.size()));
 }
 
 }  // namespace
@@ -62,20 +98,35 @@ Journal::Journal(ledger::Ledger& ledger, kernel::Audit& audit, asio::thread_pool
     : ledger_(ledger), audit_(audit), pool_(pool), clock_(clock), options_(options) {}
 
 asio::awaitable<Result<uint64_t>> Journal::intend(std::vector<trail::Record> records) {
-  std::vector<std::string> entries;
-  entries.reserve(records.size());
+  auto batch = std::make_shared<std::vector<std::string>>();
   for (const trail::Record& record : records) {
-    CO_TRY(std::string body, trail::encode(record));
+    CO_TRY(std::string body, encode_intent(record));
     trail::Entry entry{.state = trail::EntryState::Intent,
                        .type = trail::spec(record.kind).type,
                        .time_ms = now_ms(),
                        .pid = getpid(),
                        .uid = geteuid(),
                        .body = std::move(body)};
-    entries.push_back(trail::encode_entry(entry));
+    batch->push_back(trail::encode_entry(entry));
   }
-  auto append = [this, entries = std::move(entries)] { return ledger_.append(entries); };
-  co_return co_await offload(pool_, std::move(append));
+  // What waits goes first: the end of a guest's last life stands before the intents of its next.
+  size_t waited = waiting_.size();
+  batch->insert(batch->begin(), std::make_move_iterator(waiting_.begin()),
+                std::make_move_iterator(waiting_.end()));
+  waiting_.clear();
+  auto append = [this, batch] { return ledger_.append(*batch); };
+  Result<uint64_t> first = co_await offload(pool_, std::move(append));
+  if (first)
+    co_return *first + waited;
+  batch->resize(waited);
+  wait_again(std::move(*batch));
+  co_return first;
+}
+
+// Back to the front: their order in the ledger is that of their events.
+void Journal::wait_again(std::vector<std::string> entries) {
+  waiting_.insert(waiting_.begin(), std::make_move_iterator(entries.begin()),
+                  std::make_move_iterator(entries.end()));
 }
 
 asio::awaitable<std::vector<kernel::AuditReceipt>> Journal::send(
@@ -104,7 +155,8 @@ void Journal::keep(const kernel::AuditMessage& message, const kernel::AuditRecei
 asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
   if (records.empty())
     co_return Result<>{};
-  CO_TRY(std::vector<kernel::AuditMessage> messages, messages_of(records));
+  Messages all = messages_of(records);
+  const std::vector<kernel::AuditMessage>& messages = all.sendable;
   std::vector<kernel::AuditReceipt> receipts = co_await send(messages);
   const kernel::AuditReceipt* lost = nullptr;
   uint64_t lost_count = 0;
@@ -116,11 +168,11 @@ asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
     ++lost_count;
   }
   if (options_.ledger_only)
-    co_return Result<>{};
+    co_return all.refused;
   if (lost == nullptr) {
-    if (gap_)
+    if (gap_ && !messages.empty())
       co_await close_gap();
-    co_return Result<>{};
+    co_return all.refused;
   }
   bool begins = !gap_;
   if (begins)
@@ -131,7 +183,7 @@ asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
   if (begins && drastic && on_loss_)
     on_loss_();
   if (options_.on_audit_loss == OnAuditLoss::Continue)
-    co_return Result<>{};
+    co_return all.refused;
   co_return fail(Errc::Lost, "the audit record was not confirmed: " + lost->why);
 }
 
@@ -139,6 +191,8 @@ asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
 // holds every one of them.
 asio::awaitable<void> Journal::close_gap() {
   AuditGap gap = *std::exchange(gap_, std::nullopt);
+  // Delayed by a stuck auditd, but not lost.
+  gap.count -= std::min<uint64_t>(gap.count, audit_.late().size());
   trail::Record record(trail::Kind::Gap);
   record.set("from", static_cast<uint64_t>(gap.from_ms))
       .set("to", static_cast<uint64_t>(now_ms()))
@@ -180,8 +234,7 @@ asio::awaitable<Result<>> Journal::commit() {
   };
   Result<> done = co_await offload(pool_, std::move(append));
   if (!batch->durable)
-    waiting_.insert(waiting_.begin(), std::make_move_iterator(batch->entries.begin()),
-                    std::make_move_iterator(batch->entries.end()));
+    wait_again(std::move(batch->entries));
   co_return done;
 }
 

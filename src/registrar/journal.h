@@ -47,13 +47,15 @@ class Journal {
   Journal(ledger::Ledger& ledger, kernel::Audit& audit, asio::thread_pool& pool, const Clock& clock,
           JournalOptions options);
 
-  // Makes intents durable in one write and returns the ledger index of the first; the others
-  // follow. Nothing has been done to the world yet when it fails.
+  // Makes intents durable in one write, behind the entries that wait, and returns the ledger index
+  // of the first; the others follow. Nothing has been done to the world yet when it fails. Invalid
+  // for a record so long that its result might not fit.
   asio::awaitable<Result<uint64_t>> intend(std::vector<trail::Record> records);
 
   // Sends results to the kernel's audit and waits for their confirmation; the ledger entries wait
   // for commit(). Lost when a record was not confirmed and the policy is to refuse; its entry is
-  // kept all the same, with its state.
+  // kept all the same, with its state. Invalid when one cannot be written in the grammar; the
+  // others are. A why= that is too long for its record is cut.
   asio::awaitable<Result<>> emit(std::vector<trail::Record> records);
 
   // Ledger-only entries that end intents which came to nothing.
@@ -78,6 +80,7 @@ class Journal {
  private:
   asio::awaitable<std::vector<kernel::AuditReceipt>> send(
       std::vector<kernel::AuditMessage> messages);
+  void wait_again(std::vector<std::string> entries);
   void keep(const kernel::AuditMessage& message, const kernel::AuditReceipt& receipt);
   asio::awaitable<void> close_gap();
   int64_t now_ms() const { return clock_.realtime_ns() / 1'000'000; }

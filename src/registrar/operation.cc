@@ -30,7 +30,6 @@ asio::awaitable<Result<>> Operation::intend(std::vector<model::Claim> claims,
     intents.push_back(claim.record);
   }
   stamp(control, run_, txn_);
-  control_ = control;
   intents.push_back(std::move(control));
   std::vector<trail::Record> copies = intents;
   CO_TRY(uint64_t first, co_await journal_.intend(std::move(copies)));
@@ -75,11 +74,10 @@ std::vector<model::Claim*> Operation::unconfirmed() {
   return claims;
 }
 
-trail::Record Operation::finish(trail::Record control, bool success) const {
+trail::Record Operation::finish(trail::Record control) {
   stamp(control, run_, txn_);
-  if (control_intent_)
-    control.set("grant", *control_intent_);
-  control.success = success;
+  if (auto intent = std::exchange(control_intent_, std::nullopt))
+    control.set("grant", *intent);
   return control;
 }
 
@@ -91,7 +89,8 @@ asio::awaitable<Result<>> Operation::conclude(trail::Record control) {
     step.state = State::Granted;
     results.push_back(result_of(step, true));
   }
-  results.push_back(finish(std::move(control), true));
+  results.push_back(finish(std::move(control)));
+  announced_ = true;
   CO_TRY_OK(co_await journal_.emit(std::move(results)));
   co_return co_await journal_.commit();
 }
@@ -113,13 +112,15 @@ asio::awaitable<Result<>> Operation::roll_back(trail::Record control, const Erro
   Result<std::vector<Hold>> left = co_await release(journal_, run_, txn_, seams_, std::move(holds),
                                                     std::move(reason), std::move(because));
   control.set("why", why.what());
-  std::vector<trail::Record> last{finish(std::move(control), false)};
+  std::vector<trail::Record> last{finish(std::move(control))};
   Result<> emitted = co_await journal_.emit(std::move(last));
   Result<> committed = co_await journal_.commit();
   if (left)
     for (Hold& hold : *left) steps_.push_back({.hold = std::move(hold), .state = State::Granted});
   if (!voided)
     co_return voided;
+  if (!left)
+    co_return std::unexpected(std::move(left).error());
   co_return emitted ? committed : emitted;
 }
 
@@ -133,9 +134,15 @@ std::vector<Hold> Operation::take_holds() {
   return holds;
 }
 
+void set_bounds(trail::Record& record, const Bounds& bounds) {
+  record.set("bound-from", static_cast<uint64_t>(bounds.from_ms));
+  record.set("bound-to", static_cast<uint64_t>(bounds.to_ms));
+}
+
 asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
                                                    Seams& seams, std::vector<Hold> holds,
-                                                   std::string reason, std::string why) {
+                                                   std::string reason, std::string why,
+                                                   std::optional<Bounds> bounds) {
   std::vector<trail::Record> records;
   std::vector<Hold> left;
   while (!holds.empty()) {
@@ -151,6 +158,9 @@ asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run,
       record.set("why", act.error().what());
     else if (!why.empty())
       record.set("why", why);
+    bool ended_before = !has_act(hold.claim) || act == kernel::Outcome::Unchanged;
+    if (bounds && ended_before)
+      set_bounds(record, *bounds);
     records.push_back(std::move(record));
     if (!act)
       left.push_back(std::move(hold));
@@ -160,6 +170,7 @@ asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run,
   // recorded.
   if (!emitted && emitted.error().code() != Errc::Lost)
     co_return std::unexpected(std::move(emitted).error());
+  std::ranges::reverse(left);  // in the order of their grants again
   co_return left;
 }
 

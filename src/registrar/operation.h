@@ -75,11 +75,15 @@ class Operation {
 
   // They are true: emits their results, then the operation's own record, and commits.
   asio::awaitable<Result<>> conclude(trail::Record control);
+  // The operation's own record went out as a success, confirmed or not: from here on it has not
+  // failed, and what follows is an end of its own (a start that is undone is a stop).
+  bool announced() const { return announced_; }
 
-  // Withdraws what was granted, records it, ends the untried intents, writes the operation's own
-  // record as failed because of `why`, and commits. What cannot be taken away stays in holds().
+  // Withdraws what was granted, records it, ends the untried intents, writes `control` with its
+  // own success and with why=, and commits. What cannot be taken away stays for take_holds().
   asio::awaitable<Result<>> roll_back(trail::Record control, const Error& why);
 
+  // What is held now, in the order of the grants; the operation forgets it.
   std::vector<Hold> take_holds();
   const RunRef& run() const { return run_; }
   const Txn& txn() const { return txn_; }
@@ -92,23 +96,32 @@ class Operation {
     trail::Record intent{trail::Kind::Control};
   };
   trail::Record result_of(const Step& step, bool success) const;
-  trail::Record finish(trail::Record control, bool success) const;
+  trail::Record finish(trail::Record control);
 
   Journal& journal_;
   RunRef run_;
   Txn txn_;
   Seams& seams_;
   std::vector<Step> steps_;
-  std::optional<uint64_t> control_intent_;
-  trail::Record control_{trail::Kind::Control};
+  std::optional<uint64_t> control_intent_;  // until it has its result
+  bool announced_ = false;
 };
+
+// Something ended by itself, after the one moment and before the other (ms since 1970 UTC).
+struct Bounds {
+  int64_t from_ms = 0;
+  int64_t to_ms = 0;
+};
+void set_bounds(trail::Record& record, const Bounds& bounds);
 
 // Ends tenures: acts in reverse order of their grants, emits one release record each; what could
 // not be withdrawn is recorded as failed and given back. `reason` is the word of libvirt's trail
-// for it (stop, detach); `why` goes into the record if not empty. Does not commit.
+// for it (stop, detach); `why` goes into the record if not empty; `bounds` do where nothing was
+// left to withdraw, as it had ended before. Does not commit.
 asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
                                                    Seams& seams, std::vector<Hold> holds,
-                                                   std::string reason, std::string why);
+                                                   std::string reason, std::string why,
+                                                   std::optional<Bounds> bounds = std::nullopt);
 
 // The record that ends a tenure, from the record that began it.
 trail::Record release_record(const Hold& hold, std::string_view reason);
