@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// The trail's writer when audit or the disk fails it (DESIGN law 3).
+#include "tests/unit/registrar/bench.h"
+
+namespace tenure::test {
+namespace {
+
+using registrar::Hold;
+using registrar::JournalOptions;
+using registrar::OnAuditLoss;
+using trail::EntryState;
+using Mode = kernel::FakeAudit::Mode;
+
+TEST_F(RegistrarTest, WithoutAuditNothingIsGrantedAndEverythingGoesBack) {
+  auto& j = journal();
+  auto op = operation(j);
+  audit.fake.set_mode(Mode::Off);
+  ASSERT_TRUE(intend(*op));
+  Result<> applied = apply(*op);
+  ASSERT_FALSE(applied);
+  EXPECT_EQ(applied.error().code(), Errc::Lost);
+  EXPECT_FALSE(world.present.empty());
+  Result<> undone = roll_back(*op, applied.error());
+  ASSERT_FALSE(undone);
+  EXPECT_EQ(undone.error().code(), Errc::Lost) << "its own record is lost as well";
+  EXPECT_TRUE(world.present.empty());
+  EXPECT_TRUE(ledger.replay()->open.empty());
+  EXPECT_EQ(count(EntryState::Confirmed), 0U);
+  EXPECT_EQ(count(EntryState::Unsent), 10U) << "5 grants, 4 releases, the start";
+}
+
+TEST_F(RegistrarTest, OneRecordLostInTheMiddleIsEnoughToRefuse) {
+  auto op = operation(journal());
+  ASSERT_TRUE(intend(*op));
+  audit.fake.set_mode(Mode::Drop, 2);
+  Result<> applied = apply(*op);
+  ASSERT_FALSE(applied);
+  EXPECT_EQ(applied.error().code(), Errc::Lost);
+}
+
+TEST_F(RegistrarTest, ContinueGoesOnAndTheGapFollows) {
+  auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
+  audit.fake.set_mode(Mode::Drop);
+  std::vector<Hold> holds = started(j);
+  ASSERT_TRUE(j.gap());
+  EXPECT_EQ(j.gap()->count, 8U) << "7 grants and the start";
+  int64_t from = j.gap()->from_ms;
+  audit.fake.set_mode(Mode::Confirm);
+  ASSERT_TRUE(release(j, std::move(holds)));
+  EXPECT_FALSE(j.gap());
+  ASSERT_TRUE(run(pool, j.commit()));
+  std::vector<Line> gaps = lines_with("op", "gap");
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].get("count"), "8");
+  EXPECT_EQ(gaps[0].get("from"), std::to_string(from));
+  EXPECT_EQ(gaps[0].get("cause"), "not seen in time");
+  EXPECT_EQ(gaps[0].state, EntryState::Confirmed);
+  EXPECT_EQ(count(EntryState::Unconfirmed), 8U) << "the ledger has them all";
+}
+
+TEST_F(RegistrarTest, RecordsThatOnlyCameLateAreNotCountedAsLost) {
+  auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
+  audit.fake.set_mode(Mode::Delay);
+  std::vector<Hold> holds = started(j);
+  EXPECT_EQ(j.gap()->count, 8U);
+  audit.fake.set_mode(Mode::Confirm);
+  ASSERT_TRUE(release(j, std::move(holds)));
+  ASSERT_TRUE(run(pool, j.commit()));
+  std::vector<Line> gaps = lines_with("op", "gap");
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].get("count"), "0");
+}
+
+TEST_F(RegistrarTest, LossThatGoesOnIsOneGap) {
+  auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
+  audit.fake.set_mode(Mode::Off);
+  std::vector<Hold> holds = started(j);
+  ASSERT_TRUE(release(j, std::move(holds)));
+  EXPECT_EQ(j.gap()->count, 14U);
+  audit.fake.set_mode(Mode::Confirm);
+  ASSERT_TRUE(run(
+      pool,
+      j.write({control("pause", "paused").set("virt", "kvm").set("vm", "w").set("uuid", kUuid)})));
+  EXPECT_EQ(lines_with("op", "gap").size(), 1U);
+}
+
+TEST_F(RegistrarTest, ReleaseNeverWaitsForAudit) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  audit.fake.set_mode(Mode::Off);
+  auto left = release(j, std::move(holds));
+  ASSERT_TRUE(left) << left.error().what();
+  EXPECT_TRUE(left->empty());
+  EXPECT_TRUE(world.present.empty());
+  ASSERT_TRUE(run(pool, j.commit()));
+  EXPECT_TRUE(ledger.replay()->open.at(kUuid).holds.empty());
+}
+
+TEST_F(RegistrarTest, ReleaseNeverWaitsForTheLedger) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  fate.fail(Step::Append, ENOSPC, 0, 1);
+  ASSERT_TRUE(release(j, std::move(holds)));
+  EXPECT_TRUE(world.present.empty());
+  size_t before = ledger.size();
+  EXPECT_FALSE(run(pool, j.commit()));
+  EXPECT_FALSE(run(pool, j.commit()));
+  EXPECT_EQ(j.waiting(), 6U);
+  EXPECT_EQ(ledger.size(), before);
+  ASSERT_TRUE(run(pool, j.commit())) << "the disk has room again";
+  EXPECT_EQ(j.waiting(), 0U);
+  EXPECT_TRUE(ledger.replay()->open.at(kUuid).holds.empty());
+}
+
+// The releases of the last life stand before the intents of the next, whatever the disk did.
+TEST_F(RegistrarTest, WaitingEntriesGoWithTheNextIntents) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  fate.fail(Step::Append, ENOSPC);
+  ASSERT_TRUE(release(j, std::move(holds)));
+  ASSERT_FALSE(run(pool, j.commit()));
+  auto op = operation(j, 2);
+  ASSERT_TRUE(intend(*op));
+  EXPECT_EQ(j.waiting(), 0U);
+  auto replayed = ledger.replay();
+  EXPECT_TRUE(replayed->open.at(kUuid).holds.empty());
+  EXPECT_EQ(replayed->open.at(kUuid).pending.size(), 8U);
+  ASSERT_TRUE(apply(*op));
+  ASSERT_TRUE(conclude(*op));
+  for (const Hold& hold : op->take_holds()) {
+    Line intent = decode(hold.grant, ledger.entries[hold.grant]);
+    EXPECT_EQ(intent.state, EntryState::Intent);
+    EXPECT_EQ(intent.record.kind, hold.claim.record.kind);
+    EXPECT_EQ(intent.get("run"), "2");
+  }
+}
+
+TEST_F(RegistrarTest, WaitingEntriesSurviveIntentsThatFail) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  ASSERT_TRUE(release(j, std::move(holds)));
+  size_t waiting = j.waiting();
+  fate.fail(Step::Append, ENOSPC);
+  auto op = operation(j, 2);
+  ASSERT_FALSE(intend(*op));
+  EXPECT_EQ(j.waiting(), waiting);
+}
+
+TEST_F(RegistrarTest, EntriesOfAFailedCommitKeepTheirOrder) {
+  auto& j = journal();
+  auto record = [](int n) {
+    return control("pause", "paused")
+        .set("virt", "kvm")
+        .set("vm", "w")
+        .set("uuid", kUuid)
+        .set("txn", std::to_string(n));
+  };
+  fate.fail(Step::Append, ENOSPC);
+  ASSERT_FALSE(run(pool, j.write({record(1), record(2)})));
+  ASSERT_TRUE(run(pool, j.write({record(3)})));
+  std::vector<Line> all = lines(ledger);
+  ASSERT_EQ(all.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(all[i].get("txn"), std::to_string(i + 1));
+}
+
+TEST_F(RegistrarTest, ACheckpointThatFailsLosesNothing) {
+  auto& j = journal();
+  auto op = operation(j);
+  ASSERT_TRUE(intend(*op));
+  ASSERT_TRUE(apply(*op));
+  fate.fail(Step::Publish, ENOSPC);
+  EXPECT_FALSE(conclude(*op));
+  EXPECT_EQ(j.waiting(), 0U) << "durable; not to be written twice";
+  EXPECT_EQ(ledger.size(), 16U);
+}
+
+TEST_F(RegistrarTest, ARecordThatCannotBeWrittenDoesNotTakeOthersWithIt) {
+  auto& j = journal();
+  trail::Record good =
+      control("pause", "paused").set("virt", "kvm").set("vm", "w").set("uuid", kUuid);
+  trail::Record bad = good;
+  bad.set("uuid", "not a word");
+  Result<> emitted = run(pool, j.emit({bad, good}));
+  ASSERT_FALSE(emitted);
+  EXPECT_EQ(emitted.error().code(), Errc::Invalid);
+  EXPECT_EQ(audit.fake.emitted().size(), 1U);
+  EXPECT_EQ(j.waiting(), 1U);
+}
+
+TEST_F(RegistrarTest, TheLedgerAloneIsATrailByConfiguration) {
+  auto& j = journal({.ledger_only = true});
+  audit.fake.set_mode(Mode::Off);
+  std::vector<Hold> holds = started(j);
+  EXPECT_EQ(holds.size(), 6U);
+  EXPECT_FALSE(j.gap());
+  EXPECT_EQ(count(EntryState::Unsent), 8U);
+}
+
+TEST(OnAuditLossTest, WordsGoBothWays) {
+  for (auto policy : {OnAuditLoss::Refuse, OnAuditLoss::Continue, OnAuditLoss::PauseGuests,
+                      OnAuditLoss::StopGuests})
+    EXPECT_EQ(registrar::parse_on_audit_loss(registrar::to_string(policy)), policy);
+  auto wrong = registrar::parse_on_audit_loss("ignore");
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().what().find("pause-guests"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tenure::test
