@@ -38,7 +38,8 @@ Result<std::string> backend(Builder& b, const Chardev& dev, const std::string& i
     case ChardevKind::Dev:
       return (dev.role == ChardevRole::Parallel ? "parallel,id=" : "serial,id=") + id + path;
     case ChardevKind::Unix:
-      if (dev.path.empty() && b.wiring().runtime_dir.empty() && !b.wiring().preview) {
+      if (dev.path.empty() && !b.wiring().socket_fds.contains(dev.info.alias) &&
+          b.wiring().runtime_dir.empty() && !b.wiring().preview) {
         return fail(b.invalid(dev.info.place, "<channel>: no folder for its socket"));
       }
       return "socket,id=" + id + socket(b, dev);

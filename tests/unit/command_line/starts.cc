@@ -227,6 +227,57 @@ const Case kCases[] = {
      "<timer name='pit' tickpolicy='delay'/></clock>"
      "<pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='yes'/></pm>",
      ""},
+    // What virsh dumpxml shows of a running guest: ids, aliases, names of the moment, every
+    // address.
+    {"dump_of_libvirt", "pc-q35-7.2",
+     "<metadata><libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>"
+     "<libosinfo:os id='http://debian.org/debian/12'/></libosinfo:libosinfo></metadata>"
+     "<currentMemory unit='KiB'>65536</currentMemory><vcpu placement='static'>2</vcpu>"
+     "<features><acpi/><apic/></features><clock offset='utc'><timer name='rtc' tickpolicy='catchup'/>"
+     "<timer name='pit' tickpolicy='delay'/><timer name='hpet' present='no'/></clock>"
+     "<on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>"
+     "<pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>",
+     "<emulator>/usr/bin/qemu-system-x86_64</emulator><disk type='file' device='disk'>"
+     "<driver name='qemu' type='qcow2' discard='unmap'/><source file='@DIR@/base.qcow2' index='2'/>"
+     "<backingStore/><target dev='vda' bus='virtio'/><alias name='virtio-disk0'/>"
+     "<address type='pci' domain='0x0000' bus='0x04' slot='0x00' function='0x0'/></disk>"
+     "<disk type='file' device='cdrom'><driver name='qemu'/><target dev='sda' bus='sata'/><readonly/>"
+     "<alias name='sata0-0-0'/><address type='drive' controller='0' bus='0' target='0' unit='0'/></disk>"
+     "<controller type='usb' index='0' model='qemu-xhci' ports='15'><alias name='usb'/>"
+     "<address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/></controller>"
+     "<controller type='pci' index='0' model='pcie-root'><alias name='pcie.0'/></controller>"
+     "<controller type='pci' index='1' model='pcie-root-port'><model name='pcie-root-port'/>"
+     "<target chassis='1' port='0x10'/><alias name='pci.1'/><address type='pci' domain='0x0000'"
+     " bus='0x00' slot='0x02' function='0x0' multifunction='on'/></controller>"
+     "<controller type='pci' index='2' model='pcie-root-port'><model name='pcie-root-port'/>"
+     "<target chassis='2' port='0x11'/><alias name='pci.2'/><address type='pci' domain='0x0000'"
+     " bus='0x00' slot='0x02' function='0x1'/></controller>"
+     "<controller type='pci' index='3' model='pcie-root-port'><model name='pcie-root-port'/>"
+     "<target chassis='3' port='0x12'/><alias name='pci.3'/><address type='pci' domain='0x0000'"
+     " bus='0x00' slot='0x02' function='0x2'/></controller>"
+     "<controller type='pci' index='4' model='pcie-root-port'><model name='pcie-root-port'/>"
+     "<target chassis='4' port='0x13'/><alias name='pci.4'/><address type='pci' domain='0x0000'"
+     " bus='0x00' slot='0x02' function='0x3'/></controller>"
+     "<controller type='sata' index='0'><alias name='ide'/><address type='pci' domain='0x0000'"
+     " bus='0x00' slot='0x1f' function='0x2'/></controller>"
+     "<controller type='virtio-serial' index='0'><alias name='virtio-serial0'/><address type='pci'"
+     " domain='0x0000' bus='0x03' slot='0x00' function='0x0'/></controller>"
+     "<interface type='user'><mac address='52:54:00:6b:3c:58'/><target dev='vnet3'/>"
+     "<model type='virtio'/><alias name='net0'/><address type='pci' domain='0x0000' bus='0x01'"
+     " slot='0x00' function='0x0'/></interface><serial type='pty'><source path='/dev/pts/4'/>"
+     "<target type='isa-serial' port='0'><model name='isa-serial'/></target><alias name='serial0'/>"
+     "</serial><console type='pty' tty='/dev/pts/4'><source path='/dev/pts/4'/><target type='serial'"
+     " port='0'/><alias name='serial0'/></console><channel type='unix'><source mode='bind'"
+     " path='@DIR@/agent'/><target type='virtio' name='org.qemu.guest_agent.0' state='disconnected'/>"
+     "<alias name='channel0'/><address type='virtio-serial' controller='0' bus='0' port='1'/></channel>"
+     "<input type='tablet' bus='usb'><alias name='input0'/><address type='usb' bus='0' port='1'/>"
+     "</input><input type='mouse' bus='ps2'><alias name='input1'/></input><input type='keyboard'"
+     " bus='ps2'><alias name='input2'/></input><graphics type='vnc' port='5900' autoport='yes'"
+     " listen='127.0.0.1'><listen type='address' address='127.0.0.1'/></graphics>"
+     "<audio id='1' type='none'/><video><model type='vga' vram='16384' heads='1' primary='yes'/>"
+     "<alias name='video0'/><address type='pci' domain='0x0000' bus='0x00' slot='0x01'"
+     " function='0x0'/></video><watchdog model='itco' action='reset'><alias name='watchdog0'/>"
+     "</watchdog><memballoon model='none'/>"},
     {"maximum", "q35", "<cpu mode='maximum'/><clock offset='localtime'/>", ""},
     {"host_model", "q35", "<cpu mode='host-model'/><clock offset='variable' basis='utc'/>", ""},
     {"numa", "pc",
