@@ -32,7 +32,9 @@ trail::Record control_record(std::string_view op, std::string_view reason, const
   trail::Record record(trail::Kind::Control);
   record.set("op", op).set("reason", reason);
   record.set("vm-pid", static_cast<uint64_t>(state.process.pid));
-  record.set("fence", state.fence).set("accel", kvm ? "kvm" : "tcg");
+  if (!state.fence.empty())  // lost with the runtime folder
+    record.set("fence", state.fence);
+  record.set("accel", kvm ? "kvm" : "tcg");
   const std::string& cgroup = state.cgroup_v2.empty() ? state.cgroup_v1 : state.cgroup_v2;
   if (!cgroup.empty())
     record.set("cgroup", cgroup);

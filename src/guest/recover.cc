@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/unix_socket.h"
+#include "guest/uids.h"
 
 namespace tenure::guest {
 namespace {
@@ -36,15 +37,16 @@ class Recovery {
       state_ = std::move(*state);
     state_.ref = run_.ref;
     state_.started = run_.started;
-    if (!same_boot_)
+    if (!same_boot_) {
       state_.process = {};
+      state_.slot = 0;
+    }
   }
 
   asio::awaitable<Result<std::shared_ptr<Guest>>> run() {
     txn_ = {.id = context_.new_txn(), .who = own_identity()};
     prepare();
-    if (same_boot_)
-      find_process();
+    find_process();
     if (pidfd_ && run_.started && run_.pending.empty()) {
       auto adopted = co_await adopt();
       if (adopted)
@@ -68,6 +70,8 @@ class Recovery {
     domain_ = std::make_unique<domain::Domain>();
     if (auto parsed = domain::parse_complete(state_.xml, "the run's own definition"); parsed)
       *domain_ = std::move(*parsed);
+    if (state_.boot_id.empty())
+      state_from_grants();
     if (state_.fence == "v2")
       options_.fence = kernel::CgroupVersion::V2;
     if (state_.fence == "v1")
@@ -79,10 +83,24 @@ class Recovery {
     options_.runtime_dir = run_dir(context_.paths, run_.ref.uuid) + "/sockets";
     seams_ = std::make_unique<RunSeams>(*domain_, options_, context_.mounts,
                                         context_.fence(options_.fence));
-    if (!same_boot_)
-      return;
+    // Also after another boot, or what seems to be one: only the kernel knows what is gone.
     if (auto adopted = seams_->adopt(state_.slot); !adopted)
       fence_error_ = adopted.error().what();
+  }
+
+  // Where the state is lost (a wiped runtime folder) the grants tell which cgroups the run had.
+  void state_from_grants() {
+    auto take = [this](const model::Claim& claim) {
+      if (claim.record.kind != trail::Kind::CgroupGroup)
+        return;
+      bool v2 = !context_.mounts.v2.empty() && claim.id.starts_with(context_.mounts.v2 + "/");
+      (v2 ? state_.cgroup_v2 : state_.cgroup_v1) = claim.id;
+      state_.fence = v2 ? "v2" : "v1";
+    };
+    for (const Hold& hold : run_.holds) take(hold.claim);
+    for (const registrar::Pending& pending : run_.pending) take(model::claim_of(pending.record));
+    if (auto uid = uid_of(context_.paths, context_.settings, run_.ref.uuid))
+      state_.uid = *uid;
   }
 
   // By the pid that was written down, else by the cgroup, else by QEMU's own arguments (the daemon
@@ -177,13 +195,16 @@ class Recovery {
       return "recovered: the host or its runtime state went down while tenured did not run";
     if (!run_.started)
       return "recovered: tenured died while the guest was starting";
+    if (pidfd_)
+      return "recovered: the guest could not be taken over, so tenured ended it";
     return "recovered: the guest ended while tenured did not run";
   }
 
-  // Not known better than: after the run's last entry, before now.
-  void set_bounds(Record& record) const {
-    record.set("bound-from", static_cast<uint64_t>(run_.last_ms));
-    record.set("bound-to", static_cast<uint64_t>(system_clock().realtime_ns() / 1'000'000));
+  // What ended by itself: after the run's last entry, before now. What we end has its own time.
+  std::optional<registrar::Bounds> bounds() const {
+    if (pidfd_)
+      return std::nullopt;
+    return registrar::Bounds{run_.last_ms, system_clock().realtime_ns() / 1'000'000};
   }
 
   Result<> kill_survivors() {
@@ -231,9 +252,11 @@ class Recovery {
     std::vector<Hold> holds = std::move(run_.holds);
     std::string reason = "stop";
     std::string because = why();
+    std::optional<registrar::Bounds> between = bounds();
     CO_TRY(std::vector<Hold> left,
            co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_,
-                                       std::move(holds), std::move(reason), std::move(because)));
+                                       std::move(holds), std::move(reason), std::move(because),
+                                       between));
     std::vector<Record> records{end_record()};
     Result<> written = co_await context_.journal.write(std::move(records));
     if (!left.empty())
@@ -245,12 +268,13 @@ class Recovery {
   // A start that never got as far as QEMU failed; everything else is a run that ended.
   Record end_record() const {
     bool launched = run_.started || state_.process.pid != 0;
-    Record record = launched ? control_record("stop", run_.started ? "crashed" : "failed", state_,
-                                              run_.ref.virt == "kvm")
+    std::string_view reason = !run_.started ? "failed" : pidfd_ ? "destroyed" : "crashed";
+    Record record = launched ? control_record("stop", reason, state_, run_.ref.virt == "kvm")
                              : control_record("start", "booted", state_, run_.ref.virt == "kvm");
     record.success = launched;
     record.set("why", why());
-    set_bounds(record);
+    if (auto between = bounds())
+      registrar::set_bounds(record, *between);
     registrar::stamp(record, run_.ref, txn_);
     return record;
   }

@@ -228,18 +228,19 @@ Result<Outcome> RunSeams::open_nic(model::Claim& claim) {
 // QEMU is gone, or never came: the kernel takes a tun interface away with its last fd, a macvtap
 // must be deleted. The record of the last fd is written when the interface is really gone.
 Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector<Hold>& others) {
-  nics_.erase(claim.holder);
+  // Unchanged: the fds had gone with an earlier daemon and its QEMU.
+  Outcome closed = nics_.erase(claim.holder) > 0 ? Outcome::Changed : Outcome::Unchanged;
   std::string ifname = get(claim, "ifname");
   bool shared = std::ranges::any_of(others, [&](const Hold& hold) {
     return hold.claim.record.kind == Kind::NetOpen && hold.claim.holder == claim.holder;
   });
   if (shared || claim.id == "/dev/vhost-net")
-    return Outcome::Changed;
+    return closed;
   if (claim.id != "/dev/net/tun") {
     Result<> deleted = kernel::delete_link(ifname);
     if (!deleted && deleted.error().code() != Errc::NotFound)
       return fail(std::move(deleted).error());
-    return Outcome::Changed;
+    return closed;
   }
   TRY(bool exists, kernel::link_exists(ifname));
   auto nic = std::ranges::find_if(domain_.interfaces,
@@ -247,7 +248,7 @@ Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector
   bool foreign = nic != domain_.interfaces.end() && !nic->target_managed;
   if (exists && !foreign)
     return fail(Errc::Busy, ifname + ": the interface is still there");
-  return Outcome::Changed;
+  return closed;
 }
 
 bool RunSeams::has_group(const model::Claim& claim) {
