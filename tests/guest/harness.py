@@ -2,7 +2,9 @@
 """What the guest tests in Python share: an instance of Tenure with its own root, the demo's guest on it,
 its console, and independent witnesses of what the kernel has granted (bpftool, devices.list, /proc) that
 use none of Tenure's code. Everything made here is named after the test and its pid and goes with it."""
+import atexit
 import contextlib
+import fcntl
 import glob
 import json
 import os
@@ -10,10 +12,15 @@ import re
 import selectors
 import shutil
 import signal
-import stat
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
+
+from witness import (acl_users, agree, cgroups_of, device_program, field, open_device_nodes, rules_of_bpf,
+                     rules_of_cgroup, rules_of_devices_list, rules_of_history, run, select_pause)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("TENURE_BIN", os.path.join(ROOT, "build", "dev", "bin"))
@@ -56,11 +63,78 @@ def fences():
     return found
 
 
-def run(*command, check=True):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done
+def audit_settings():
+    """What `auditctl -s` says; empty where it may not ask."""
+    shown = run("auditctl", "-s", check=False) if shutil.which("auditctl") else None
+    words = [line.split() for line in shown.stdout.splitlines()] if shown and shown.returncode == 0 else []
+    return {word[0]: int(word[1]) for word in words if len(word) > 1 and word[1].isdigit()}
+
+
+class AuditLease:
+    """The machine's audit settings, borrowed for this test: a lock keeps other tests away, and a process of its own
+    puts everything back as soon as the test lets go or dies. tests/kernel/audit/audit_lease.h has the same lock."""
+
+    def __init__(self):
+        self.lock = open("/run/lock/tenure-audit.lock", "w", encoding="ascii")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.found = audit_settings()
+        sys.stdout.flush()
+        reading, self.alive = os.pipe()
+        self.guardian = os.fork()
+        if self.guardian == 0:
+            os.setsid()  # a ^C at the test's terminal is not for us
+            os.close(self.alive)
+            os.read(reading, 1)
+            self.put_back()
+            os._exit(0)
+        os.close(reading)
+
+    def put_back(self):
+        for flag, key in (("-r", "rate_limit"), ("-b", "backlog_limit"), ("-e", "enabled")):
+            run("auditctl", flag, str(self.found[key]), check=False)
+        if self.found["lost"] == 0:
+            run("auditctl", "--reset-lost", check=False)
+
+    def enable(self, value):
+        run("auditctl", "-e", str(value))
+
+    def close(self):
+        os.close(self.alive)
+        os.waitpid(self.guardian, 0)
+        self.lock.close()
+
+
+_LEASE = []
+
+
+def audit_lease():
+    """Audit enabled until this test ends, or None where that is not ours to do (not root, locked, no auditctl)."""
+    if not _LEASE:
+        settings = audit_settings()
+        lease = AuditLease() if os.geteuid() == 0 and settings.get("enabled") in (0, 1) else None
+        _LEASE.append(lease)
+        if lease:
+            lease.enable(1)
+            atexit.register(lease.close)
+    return _LEASE[0]
+
+
+def trail_config():
+    """The tenure.conf for a test that wants records in the audit system wherever this machine has one."""
+    return "" if audit_lease() else 'audit = "off"\n'
+
+
+def wait_exit(pid, seconds):
+    """Returns once the process has ended (a pidfd is readable then); one that is gone already is fine."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        ended = selector.select(seconds)
+    os.close(descriptor)
+    assert ended, f"process {pid} does not end within {seconds} s"
 
 
 class Instance:
@@ -75,6 +149,8 @@ class Instance:
             file.write(config)
         self.cleanup = contextlib.ExitStack()
         self.pins = set()
+        self.uuids = set()  # of guests that this test made
+        self.images = set()  # files whose ACLs are looked at
 
     def __enter__(self):
         return self
@@ -82,14 +158,17 @@ class Instance:
     def __exit__(self, *_):
         with contextlib.suppress(Exception):
             for guest in self.json("list"):
-                self.tenure("kill", guest["name"], check=False)
-        for pid in self.daemon_pids():
-            descriptor = os.pidfd_open(pid)
-            os.kill(pid, signal.SIGTERM)
-            with selectors.DefaultSelector() as selector:  # a pidfd is readable once the process has ended
-                selector.register(descriptor, selectors.EVENT_READ)
-                selector.select(10)
-            os.close(descriptor)
+                self.tenure("kill", guest["uuid"], check=False)
+        with contextlib.suppress(Exception):
+            self.own_pins()
+        self.end_daemon(signal.SIGTERM)
+        for pid in self.qemu_pids():
+            os.kill(pid, signal.SIGKILL)
+            wait_exit(pid, 10)
+        for uuid in self.uuids:
+            for cgroup in cgroups_of(uuid):
+                with contextlib.suppress(OSError):
+                    os.rmdir(cgroup)
         self.cleanup.close()
         for folder in self.pins:
             shutil.rmtree(folder, ignore_errors=True)
@@ -102,8 +181,119 @@ class Instance:
             if shown.returncode == 0 and json.loads(shown.stdout)["id"] == program:
                 self.pins.add(os.path.dirname(pin))
 
+    def own_pins(self):
+        """The folders where the daemon's device programs are pinned; they go with this instance."""
+        mine = set()
+        for pid in self.daemon_pids():
+            for path in glob.glob(f"/proc/{pid}/fdinfo/*"):
+                with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+                    mine |= {int(line.split()[1]) for line in file if line.startswith("prog_id:")}
+        for number in mine:
+            self.remember_pins(number)
+        return self.pins
+
     def tenure(self, *words, check=True):
         return run(f"{BIN}/tenure", "--root", self.root, *words, check=check)
+
+    def call(self, method, **parameters):
+        """One call over the daemon's socket, without `tenure`; returns the whole reply."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(f"{self.root}/run/tenure/tenured.sock")
+            peer.sendall(json.dumps({"method": f"org.tenure.{method}", "parameters": parameters}).encode() + b"\0")
+            reply = b""
+            while not reply.endswith(b"\0"):
+                piece = peer.recv(65536)
+                if not piece:
+                    raise ConnectionError(f"{method}: tenured hung up")
+                reply += piece
+        return json.loads(reply[:-1])
+
+    def end_daemon(self, number):
+        """Sends the signal to tenured and waits for its end."""
+        for pid in self.daemon_pids():
+            os.kill(pid, number)
+            wait_exit(pid, 30)
+
+    def qemu_pids(self, uuid=""):
+        """Of this instance's guests, or of the one; zombies have no command line and do not count."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
+                mine = [known for known in self.uuids if known in words and uuid in ("", known)]
+                if mine and "-uuid" in words:
+                    found.append(int(pid))
+        return found
+
+    def entries(self):
+        """The published entries of the ledger as text, in order, read by docs/ledger-format.md alone."""
+        ledger = f"{self.root}/var/lib/tenure/ledger"
+        with open(f"{ledger}/checkpoint", encoding="utf-8") as file:
+            size = int(file.read().splitlines()[1])
+        found = []
+        while len(found) < size:
+            number, count = len(found) // 256, min(256, size - len(found) // 256 * 256)
+            path = "".join(f"x{number // 1000 ** i % 1000:03}/" for i in (2, 1) if number >= 1000 ** i)
+            path += f"{number % 1000:03}" + ("" if count == 256 else f".p/{count}")
+            with open(f"{ledger}/tile/entries/{path}", "rb") as file:
+                bundle, at = file.read(), 0
+            while at < len(bundle):
+                (length,) = struct.unpack_from(">H", bundle, at)
+                found.append(bundle[at + 2:at + 2 + length].decode())
+                at += 2 + length
+        return found
+
+    def wait_record(self, *pieces):
+        """Waits for the published ledger entry, not an intent, that has all the pieces, and returns it."""
+        deadline = time.monotonic() + 30
+        while True:
+            for entry in self.entries():
+                if " state=intent " not in entry and all(piece in entry for piece in pieces):
+                    return entry
+            assert time.monotonic() < deadline, f"no record with {pieces}"
+            select_pause()
+
+    def uids(self):
+        """uuid -> uid of QEMU, as tenured gave them."""
+        with contextlib.suppress(FileNotFoundError), open(
+                f"{self.root}/var/lib/tenure/uids.json", encoding="ascii") as file:
+            return json.load(file)
+        return {}
+
+    def add_guest(self, name, devices="", head="", uuid=None):
+        """A definition of a firmware-only guest with one small disk and what `devices` adds; returns the XML's path."""
+        uuid = uuid or f"{os.getpid():08x}-{len(self.uuids):04x}-4000-8000-{int(time.monotonic() * 1e6) % 16 ** 12:012x}"
+        self.uuids.add(uuid)
+        disk = self.image(f"disk-{uuid}.img")
+        path = os.path.join(self.folder, f"{uuid}.xml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(GUEST.format(name=name, uuid=uuid, disk=disk, devices=devices, head=head))
+        return path
+
+    def image(self, name, size=1 << 20):
+        """An empty raw image in this instance's folder."""
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            file.truncate(size)
+        self.images.add(path)
+        return path
+
+    def rich_devices(self):
+        """A device of each kind that has an act of its own: chain, block device, tap, macvtap, pty, log file, socket."""
+        base, top, log = (os.path.join(self.folder, name) for name in ("base.qcow2", "top.qcow2", "serial.log"))
+        run("qemu-img", "create", "-q", "-f", "qcow2", base, "8M")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+        self.images |= {base, top, log}
+        loop = run("losetup", "--find", "--show", self.image("loop.img")).stdout.strip()
+        self.cleanup.callback(run, "losetup", "--detach", loop, check=False)
+        self.bridge, self.lower = f"tnr{os.getpid()}", f"tnv{os.getpid()}"
+        run("ip", "link", "add", self.bridge, "type", "bridge")
+        self.cleanup.callback(run, "ip", "link", "delete", self.bridge, check=False)
+        run("ip", "link", "add", self.lower, "type", "veth", "peer", "name", f"{self.lower}p")
+        self.cleanup.callback(run, "ip", "link", "delete", self.lower, check=False)
+        run("ip", "link", "set", self.lower, "up")
+        return RICH.format(top=top, loop=loop, bridge=self.bridge, lower=self.lower, log=log)
+
 
     def json(self, *words):
         """All objects that the command prints, one a line."""
@@ -124,6 +314,8 @@ class Instance:
         os.mkdir(os.path.join(self.folder, "guest"))
         for name in ("vmlinuz", "initramfs"):
             shutil.copy(os.path.join(IMAGE, name), os.path.join(self.folder, "guest"))
+        shutil.copy(os.path.join(IMAGE, "vmlinuz"), os.path.join(self.folder, "vmlinuz"))
+        shutil.copy(os.path.join(IMAGE, "initramfs"), os.path.join(self.folder, "initrd.img"))
         run("qemu-img", "create", "-q", "-f", "qcow2", base, "64M")
         run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
         with open(raw, "wb") as file:
@@ -174,72 +366,30 @@ class Console:
         self.process.wait()
 
 
-# A rule of a device ACL is a tuple (type, major, minor, access), minor None for any, access of "rwm".
-
-def rules_of_devices_list(cgroup):
-    """cgroup v1: what the kernel itself prints."""
-    rules = set()
-    with open(os.path.join(cgroup, "devices.list"), encoding="ascii") as file:
-        for line in file:
-            kind, number, access = line.split()
-            major, minor = number.split(":")
-            rules.add((kind, major if major == "*" else int(major), None if minor == "*" else int(minor), access))
-    return rules
-
-
-def device_program(cgroup):
-    """The id of the one device program that is attached to the cgroup."""
-    attached = json.loads(run("bpftool", "-j", "cgroup", "show", cgroup).stdout)
-    programs = [entry["id"] for entry in attached if entry["attach_type"] in ("device", "cgroup_device")]
-    assert len(programs) == 1, f"{len(programs)} device programs on {cgroup}: {attached}"
-    return programs[0]
-
-
-def rules_of_bpf(cgroup):
-    """cgroup v2: the rules of the guest's slot in the map of the program attached to its cgroup, by bpftool alone."""
-    maps = {}
-    program = str(device_program(cgroup))
-    for number in json.loads(run("bpftool", "-j", "prog", "show", "id", program).stdout)["map_ids"]:
-        maps[json.loads(run("bpftool", "-j", "map", "show", "id", str(number)).stdout)["type"]] = number
-    words = lambda raw: [int.from_bytes(bytes(int(byte, 16) for byte in raw[i:i + 4]), "little")
-                         for i in range(0, len(raw), 4)]
-    inode = os.stat(cgroup).st_ino
-    slots = [words(entry["value"])[0] for entry in dump(maps["cgroup_storage"])
-             if words(entry["key"])[0] + (words(entry["key"])[1] << 32) == inode]
-    assert len(slots) == 1 and slots[0] != 0, f"slot of {cgroup}: {slots}"
-    rules = set()
-    for entry in dump(maps["hash"]):
-        slot, kind, major, minor = words(entry["key"])
-        if slot == slots[0]:
-            bits = words(entry["value"])[0]  # BPF_DEVCG_ACC_MKNOD 1, READ 2, WRITE 4
-            access = "".join(letter for letter, bit in (("r", 2), ("w", 4), ("m", 1)) if bits & bit)
-            rules.add(("b" if kind == 1 else "c", major, None if minor == 0xFFFFFFFF else minor, access))
-    return rules
-
-
-def dump(map_id):
-    return json.loads(run("bpftool", "-j", "map", "dump", "id", str(map_id)).stdout)
-
-
-def rules_of_history(tenures):
-    """The device rules that the trail says are open."""
-    rules = set()
-    for tenure in tenures:
-        if tenure["kind"] != "cgroup" or tenure["until"] is not None or not tenure.get("rdev"):
-            continue
-        major, minor = tenure["rdev"].split(":")
-        rules.add((tenure["devtype"], int(major, 16), None if minor == "*" else int(minor, 16), tenure["access"]))
-    return rules
-
-
-def open_device_nodes(pid):
-    """(type, major, minor) of every device node that the process has open, with the paths."""
-    found = {}
-    for descriptor in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            facts = os.stat(f"/proc/{pid}/fd/{descriptor}")
-            target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
-            kind = "b" if stat.S_ISBLK(facts.st_mode) else "c" if stat.S_ISCHR(facts.st_mode) else None
-            if kind:
-                found[(kind, os.major(facts.st_rdev), os.minor(facts.st_rdev))] = target
-    return found
+GUEST = """<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>32</memory>
+  <vcpu>1</vcpu>{head}
+  <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
+    </disk>{devices}
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+RICH = """
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/><source file='{top}'/><target dev='vdb' bus='virtio'/>
+    </disk>
+    <disk type='block' device='disk'>
+      <driver name='qemu' type='raw'/><source dev='{loop}'/><target dev='vdc' bus='virtio'/>
+    </disk>
+    <interface type='bridge'><source bridge='{bridge}'/><model type='virtio'/></interface>
+    <interface type='direct'><source dev='{lower}' mode='bridge'/><model type='virtio'/></interface>
+    <serial type='pty'><target port='0'/></serial>
+    <serial type='file'><source path='{log}'/><target port='1'/></serial>
+    <channel type='unix'><source mode='bind'/><target type='virtio' name='org.tenure.0'/></channel>
+    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"""

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Independent witnesses of what the kernel has granted to guests (bpftool, devices.list, xattrs, /proc, /sys) and of
+what the trail says (the ledger's files, read by docs/ledger-format.md), which use none of Tenure's code; and agree(),
+the one judge of whether both tell the same."""
+import contextlib
+import glob
+import json
+import os
+import re
+import selectors
+import stat
+import struct
+import subprocess
+
+
+def run(*command, check=True):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+# A rule of a device ACL is a tuple (type, major, minor, access), minor None for any, access of "rwm".
+
+def rules_of_devices_list(cgroup):
+    """cgroup v1: what the kernel itself prints."""
+    rules = set()
+    with open(os.path.join(cgroup, "devices.list"), encoding="ascii") as file:
+        for line in file:
+            kind, number, access = line.split()
+            major, minor = number.split(":")
+            rules.add((kind, major if major == "*" else int(major), None if minor == "*" else int(minor), access))
+    return rules
+
+
+def device_program(cgroup):
+    """The id of the one device program that is attached to the cgroup."""
+    attached = json.loads(run("bpftool", "-j", "cgroup", "show", cgroup).stdout)
+    programs = [entry["id"] for entry in attached if entry["attach_type"] in ("device", "cgroup_device")]
+    assert len(programs) == 1, f"{len(programs)} device programs on {cgroup}: {attached}"
+    return programs[0]
+
+
+def rules_of_bpf(cgroup):
+    """cgroup v2: the rules of the guest's slot in the map of the program attached to its cgroup, by bpftool alone."""
+    maps = {}
+    program = str(device_program(cgroup))
+    for number in json.loads(run("bpftool", "-j", "prog", "show", "id", program).stdout)["map_ids"]:
+        maps[json.loads(run("bpftool", "-j", "map", "show", "id", str(number)).stdout)["type"]] = number
+    words = lambda raw: [int.from_bytes(bytes(int(byte, 16) for byte in raw[i:i + 4]), "little")
+                         for i in range(0, len(raw), 4)]
+    inode = os.stat(cgroup).st_ino
+    slots = [words(entry["value"])[0] for entry in dump(maps["cgroup_storage"])
+             if words(entry["key"])[0] + (words(entry["key"])[1] << 32) == inode]
+    assert len(slots) == 1 and slots[0] != 0, f"slot of {cgroup}: {slots}"
+    rules = set()
+    for entry in dump(maps["hash"]):
+        slot, kind, major, minor = words(entry["key"])
+        if slot == slots[0]:
+            bits = words(entry["value"])[0]  # BPF_DEVCG_ACC_MKNOD 1, READ 2, WRITE 4
+            access = "".join(letter for letter, bit in (("r", 2), ("w", 4), ("m", 1)) if bits & bit)
+            rules.add(("b" if kind == 1 else "c", major, None if minor == 0xFFFFFFFF else minor, access))
+    return rules
+
+
+def dump(map_id):
+    return json.loads(run("bpftool", "-j", "map", "dump", "id", str(map_id)).stdout)
+
+
+def mounts_of_cgroup():
+    """(v2, v1 devices), each None if it is not mounted."""
+    found = {}
+    with open("/proc/self/mountinfo", encoding="ascii", errors="replace") as file:
+        for line in file:
+            left, right = (half.split() for half in line.split(" - "))
+            if right[0] == "cgroup2":
+                found["v2"] = left[4]
+            if right[0] == "cgroup" and "devices" in right[2].split(","):
+                found["v1"] = left[4]
+    return found.get("v2"), found.get("v1")
+
+
+def cgroups_of(uuid):
+    """The guest's cgroups that exist, in both hierarchies."""
+    paths = [f"{mount}/tenure-{uuid}" for mount in mounts_of_cgroup() if mount]
+    return [path for path in paths if os.path.isdir(path)]
+
+
+def rules_of_cgroup(cgroup):
+    is_v2 = os.path.exists(os.path.join(cgroup, "cgroup.controllers"))
+    return rules_of_bpf(cgroup) if is_v2 else rules_of_devices_list(cgroup)
+
+
+def acl_users(path):
+    """uid -> access of the named users in a file's POSIX ACL (acl(5); linux/posix_acl_xattr.h)."""
+    try:
+        raw = os.getxattr(path, "system.posix_acl_access")
+    except OSError:
+        return {}
+    entries = struct.iter_unpack("<HHI", raw[4:])
+    return {number: "".join(letter for letter, bit in (("r", 4), ("w", 2), ("x", 1)) if access & bit)
+            for tag, access, number in entries if tag == 2}  # ACL_USER
+
+
+def select_pause(seconds=0.02):
+    """Between two looks at something that has no event to wait for."""
+    with selectors.DefaultSelector() as selector:
+        selector.select(seconds)
+
+
+def rules_of_history(tenures):
+    """The device rules that the trail says are open."""
+    rules = set()
+    for tenure in tenures:
+        if tenure["kind"] != "cgroup" or tenure["until"] is not None or not tenure.get("rdev"):
+            continue
+        major, minor = tenure["rdev"].split(":")
+        rules.add((tenure["devtype"], int(major, 16), None if minor == "*" else int(minor, 16), tenure["access"]))
+    return rules
+
+
+def open_device_nodes(pid):
+    """(type, major, minor) of every device node that the process has open, with the paths."""
+    found = {}
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            facts = os.stat(f"/proc/{pid}/fd/{descriptor}")
+            target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+            kind = "b" if stat.S_ISBLK(facts.st_mode) else "c" if stat.S_ISCHR(facts.st_mode) else None
+            if kind:
+                found[(kind, os.major(facts.st_rdev), os.minor(facts.st_rdev))] = target
+    return found
+
+
+def field(entry, key):
+    """The value of key= in an entry of the ledger, decoded as audit encodes untrusted text; None if it is not there."""
+    found = re.search(rf"[ ']{re.escape(key)}=(\"[^\"]*\"|[^ ']*)", entry)
+    if not found:
+        return None
+    value = found.group(1)
+    if value.startswith('"'):
+        return value[1:-1]
+    is_hex = re.fullmatch("(?:[0-9A-F]{2})+", value) and key in ("vm", "path", "why", "new-disk", "old-disk")
+    return bytes.fromhex(value).decode() if is_hex else value
+
+
+def agree(instance):
+    """kernel = trail = status, for every guest of the instance: cgroups, device rules, ACLs of images, interfaces,
+    QEMU processes and run folders are exactly what the open tenures and the daemon say; each intent has its end; the
+    ledger verifies. Starts tenured if it does not run. Raises with everything that is wrong; returns the guests."""
+    running = {guest["uuid"]: guest for guest in map(json.loads, instance.tenure(
+        "list", "-o", "json", check=False).stdout.splitlines()) if guest["state"] != "shut off"}
+    history = instance.tenure("history", "-o", "json", check=False)
+    assert history.returncode in (0, 1), f"history: exit {history.returncode}: {history.stderr}"
+    tenures = [tenure for tenure in map(json.loads, history.stdout.splitlines()) if tenure["until"] is None]
+    wrong = []
+
+    def same(what, kernel, trail):
+        if kernel != trail:
+            wrong.append(f"{what}: found {kernel}, the trail has {trail}")
+
+    for uuid in sorted(instance.uuids):
+        mine = [tenure for tenure in tenures if tenure["uuid"] == uuid]
+        agree_guest(instance, uuid, running.get(uuid), mine, same)
+    agree_host(instance, running, tenures, same)
+    instance.tenure("undefine", "nobody-of-this-name", check=False)  # its refusal publishes what waits
+    entries = instance.entries()
+    ended = {int(field(entry, "grant")) for entry in entries if field(entry, "grant")}
+    for index, entry in enumerate(entries):
+        if " state=intent " in entry and index not in ended:
+            wrong.append(f"intent {index} has no end: {entry}")
+    verified = instance.tenure("verify", check=False)
+    if verified.returncode != 0:
+        wrong.append(f"verify: exit {verified.returncode}: {verified.stdout}{verified.stderr}")
+    assert not wrong, "\n  ".join(["kernel, trail and status do not agree:"] + wrong)
+    return running
+
+
+def agree_guest(instance, uuid, guest, tenures, same):
+    """One guest's part of agree()."""
+    cgroups = cgroups_of(uuid)
+    same(f"{uuid} cgroups", set(cgroups), {t["id"] for t in tenures if t["kind"] == "cgroup" and t["class"] == "group"})
+    same(f"{uuid} QEMU", set(instance.qemu_pids(uuid)), {guest["pid"]} if guest else set())
+    same(f"{uuid} run folder", os.path.exists(f"{instance.root}/run/tenure/runs/{uuid}"), guest is not None)
+    uid = None
+    if guest:
+        status = instance.json("status", uuid)[0]
+        uid = status["uid"]
+        same(f"{uuid} grants", {t["grant"] for t in status["tenures"]}, {t["grant"] for t in tenures})
+        kernel = set().union(*(rules_of_cgroup(path) for path in cgroups))
+        same(f"{uuid} rules", kernel, rules_of_history(tenures))
+        same(f"{uuid} rules in status", {rule_of_text(rule) for rule in status["acl"]}, kernel)
+    granted = {(t["id"], t["access"]) for t in tenures if t["kind"] == "acl"}
+    known = instance.uids().get(uuid)
+    entries = {(path, acl_users(path)[known]) for path in instance.images if known in acl_users(path)}
+    same(f"{uuid} ACL entries of {known or uid}", entries, granted)
+
+
+def agree_host(instance, running, tenures, same):
+    """What the guests share: bridge ports, macvtaps, the rules of all slots."""
+    opened = [tenure["id"] for tenure in tenures if tenure["kind"] == "net-open"]
+    if getattr(instance, "bridge", None):
+        same("taps", len(os.listdir(f"/sys/class/net/{instance.bridge}/brif")), opened.count("/dev/net/tun"))
+        uppers = glob.glob(f"/sys/class/net/{instance.lower}/upper_*")
+        same("macvtaps", len(uppers), sum(1 for path in opened if path.startswith("/dev/tap")))
+    instance.own_pins()
+    for folder in instance.pins:
+        rules = json.loads(run("bpftool", "-j", "map", "dump", "pinned", f"{folder}/rules").stdout)
+        slots = {int.from_bytes(bytes(int(byte, 16) for byte in entry["key"][:4]), "little") for entry in rules}
+        on_v2 = sum(1 for uuid in running if "v2" == instance.json("status", uuid)[0]["fence"])
+        same("slots with rules", len(slots), on_v2)
+
+
+def rule_of_text(text):
+    """"c 136:* rw" of status."""
+    kind, number, access = text.split()
+    major, minor = number.split(":")
+    return (kind, int(major), None if minor == "*" else int(minor), access)
