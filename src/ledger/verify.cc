@@ -133,9 +133,8 @@ bool Check::read_checkpoint() {
 
 void Check::read_pending() {
   for (size_t which = 0; which < kPendingFiles; ++which) read_pending_file(which);
-  std::stable_sort(frames_.begin(), frames_.end(), [](const KeptFrame& a, const KeptFrame& b) {
-    return a.frame->first < b.frame->first;
-  });
+  std::sort(frames_.begin(), frames_.end(),
+            [](const KeptFrame& a, const KeptFrame& b) { return a.frame->first < b.frame->first; });
   for (size_t i = 0; i < frames_.size(); ++i) {
     const Frame& frame = *frames_[i].frame;
     if (i > 0 && frame.first != frames_[i - 1].frame->end())

@@ -302,7 +302,7 @@ TEST_P(LedgerMutation, NoneIsAccepted) {
   samples.push_back(make_sample({20, 30, 7}, 0));
   samples.push_back(make_sample({250, 30}, 1));
   bool full = getenv("TENURE_FULL") != nullptr;
-  uint64_t wanted = full ? 50'000 : 1'000;
+  uint64_t wanted = full ? 25'000 : 500;
   uint64_t seed = number_from("TENURE_SEED", GetParam());
   std::mt19937_64 random(seed);
   VerifyOptions options{.vkey = owner().verifier().vkey()};
@@ -335,7 +335,7 @@ TEST_P(LedgerMutation, NoneIsAccepted) {
          static_cast<unsigned long long>(done), static_cast<unsigned long long>(irrelevant));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shard, LedgerMutation, testing::Range(uint64_t{1}, uint64_t{21}));
+INSTANTIATE_TEST_SUITE_P(Shard, LedgerMutation, testing::Range(uint64_t{1}, uint64_t{41}));
 
 // open() on a mutated ledger either refuses or gives the entries as they were.
 TEST(LedgerMutationAtOpen, NeverInventsEntries) {
