@@ -25,6 +25,7 @@ struct NodeNeed {
   std::optional<DeviceNumber> rdev;  // nullopt: missing on this host (dry run)
   Access access;
   std::string holder;
+  std::vector<std::string> other_paths;  // further names of the same device
 };
 
 // One file, or folder on the way to it, that the guest's uid must get at.
@@ -70,6 +71,9 @@ class Planner {
       node_needs_.push_back(std::move(need));
       return;
     }
+    if (it->path != need.path &&
+        std::ranges::find(it->other_paths, need.path) == it->other_paths.end())
+      it->other_paths.push_back(need.path);
     it->access = it->access | need.access;
     if (it->holder != need.holder)
       it->holder += "," + need.holder;
@@ -89,7 +93,7 @@ class Planner {
   void need_path(const std::string& path, Access access, const std::string& holder) {
     const kernel::NodeFacts* node = facts_.node(path);
     if (node != nullptr && node->rdev)
-      need_node({path, node->rdev, access, holder});
+      need_node({path, node->rdev, access, holder, {}});
     else
       need_file({path, to_string(access), holder});
   }
@@ -118,15 +122,23 @@ class Planner {
   void base_need(const std::string& path) {
     const kernel::NodeFacts* node = facts_.node(path);
     if (node != nullptr && node->rdev)
-      need_node({path, node->rdev, kReadWrite, "base"});
+      need_node({path, node->rdev, kReadWrite, "base", {}});
+  }
+
+  // Only in a dry run.
+  void missing_disk_need(const domain::Disk& disk, const std::string& holder) {
+    Access access = disk.readonly ? kReadOnly : kReadWrite;
+    if (disk.kind == domain::SourceKind::Block)
+      need_node({disk.path, std::nullopt, access, holder, {}});
+    else if (!disk.path.empty())
+      need_file({disk.path, to_string(access), holder});
   }
 
   void disk_needs(const domain::Disk& disk) {
     std::string holder = "disk:" + disk.target;
     auto chain = facts_.chains.find(disk.info.alias);
     if (chain == facts_.chains.end()) {
-      if (disk.kind == domain::SourceKind::Block)
-        need_node({disk.path, std::nullopt, disk.readonly ? kReadOnly : kReadWrite, holder});
+      missing_disk_need(disk, holder);
       return;
     }
     for (const qemu::Image& image : chain->second) {
@@ -135,12 +147,12 @@ class Planner {
         need_file({image.path, to_string(access), holder});
         continue;
       }
-      need_node({image.path, image.node.rdev, access, holder});
+      need_node({image.path, image.node.rdev, access, holder, {}});
       auto slaves = facts_.slaves.find(*image.node.rdev);
       if (slaves == facts_.slaves.end())
         continue;
       for (const kernel::Slave& slave : slaves->second)
-        need_node({slave.path, slave.dev, access, holder});
+        need_node({slave.path, slave.dev, access, holder, {}});
     }
   }
 
@@ -196,9 +208,13 @@ class Planner {
   void dev_node(const NodeNeed& need) {
     if (!need.rdev)
       return;
+    add_dev_node(need.path, *need.rdev);
+    for (const std::string& path : need.other_paths) add_dev_node(path, *need.rdev);
+  }
+
+  void add_dev_node(const std::string& path, const DeviceNumber& rdev) {
     uint32_t uid = options_.uid.value_or(0);
-    plan_.nodes.push_back(
-        {.path = need.path, .rdev = *need.rdev, .uid = uid, .gid = uid, .mode = 0600});
+    plan_.nodes.push_back({.path = path, .rdev = rdev, .uid = uid, .gid = uid, .mode = 0600});
   }
 
   void major_claim(std::string_view category, uint32_t major, std::string_view devtype) {
@@ -314,10 +330,15 @@ class Planner {
         .set("old-chardev", "?")
         .set("new-chardev", path.empty() ? "?" : path);
     record.set("type", kTypes[static_cast<size_t>(chardev.kind)]).set("device", chardev.info.alias);
-    const kernel::NodeFacts* node = facts_.node(chardev.path);
+    set_device(record, chardev.path);
+    claim(std::move(record));
+  }
+
+  // The number by which it is found again in QEMU's open files.
+  void set_device(Record& record, const std::string& path) {
+    const kernel::NodeFacts* node = facts_.node(path);
     if (node != nullptr && node->rdev)
       record.set("devtype", device_letter(node->rdev->type)).set("rdev", rdev_hex(*node->rdev));
-    claim(std::move(record));
   }
 
   void rng_claim(const domain::Rng& rng) {
@@ -328,19 +349,17 @@ class Planner {
         .set("old-rng", "?")
         .set("new-rng", rng.path)
         .set("device", rng.info.alias);
-    const kernel::NodeFacts* node = facts_.node(rng.path);
-    if (node != nullptr && node->rdev)
-      record.set("devtype", "c").set("rdev", rdev_hex(*node->rdev));
+    set_device(record, rng.path);
     claim(std::move(record));
   }
 
   void evdev_claim(const domain::Input& input) {
     if (input.evdev.empty())
       return;
-    claim(Record(Kind::Evdev)
-              .set("reason", "start")
-              .set("path", input.evdev)
-              .set("device", input.info.alias));
+    Record record(Kind::Evdev);
+    record.set("reason", "start").set("path", input.evdev).set("device", input.info.alias);
+    set_device(record, input.evdev);
+    claim(std::move(record));
   }
 
   void boot_claim(std::string_view role, const std::string& path, std::string_view access) {
