@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/unix_socket.h"
 #include "guest/uids.h"
+#include "registrar/settle.h"
 
 namespace tenure::guest {
 namespace {
@@ -144,7 +145,10 @@ class Recovery {
     CO_TRY_OK(co_await resume_if_never_run(*qmp));
     Record record = recovery_record("adopted");
     std::vector<Record> records{std::move(record)};
-    CO_TRY_OK(co_await context_.journal.write(std::move(records)));
+    // It gains nothing by this, so it does not end for a log that cannot take the record.
+    Result<> written = co_await context_.journal.write(std::move(records));
+    if (!written)
+      context_.log(fmt::format("{}: adopted: {}", run_.ref.vm, written.error().what()));
     co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_,
                                       std::move(seams_), std::move(run_.holds), std::move(pidfd_),
                                       std::move(qmp));
@@ -219,34 +223,12 @@ class Recovery {
     return {};
   }
 
-  // Intents without a result: what the kernel has is recorded as granted, so that its release has a
-  // grant to end; what it has not is void.
-  asio::awaitable<Result<>> settle_pending() {
-    std::vector<Record> granted, voided;
-    for (registrar::Pending& pending : run_.pending) {
-      model::Claim claim = model::claim_of(pending.record);
-      Record record = std::move(pending.record);
-      record.set("grant", pending.index);
-      if (!registrar::has_act(claim) || !seams_->present(claim)) {
-        voided.push_back(std::move(record));
-        continue;
-      }
-      record.set("why", why());
-      if (record.kind != trail::Kind::CgroupAll)
-        run_.holds.push_back({.grant = pending.index, .claim = std::move(claim)});
-      granted.push_back(std::move(record));
-    }
-    run_.pending.clear();
-    CO_TRY_OK(context_.journal.withdraw(voided));
-    Result<> emitted = co_await context_.journal.emit(std::move(granted));
-    if (!emitted && emitted.error().code() != Errc::Lost)
-      co_return emitted;
-    co_return Result<>{};
-  }
-
   asio::awaitable<Result<>> close() {
     CO_TRY_OK(kill_survivors());
-    CO_TRY_OK(co_await settle_pending());
+    auto present = [this](const model::Claim& claim) { return seams_->present(claim); };
+    std::string settled = why();
+    CO_TRY_OK(co_await registrar::settle(context_.journal, run_, std::move(present),
+                                         std::move(settled)));
     registrar::RunRef ref = run_.ref;
     registrar::Txn txn = txn_;
     std::vector<Hold> holds = std::move(run_.holds);
