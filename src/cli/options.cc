@@ -114,7 +114,7 @@ const CommandSpec kCommands[] = {
                     "--cursor-file"},
     {"report", "Summaries", "", &Options::guest, TENURE_SOURCES "--by --guest"},
     {"verify", "Check the ledger: signatures, tree, order", "", &Options::guest,
-     "--live --proof --key --dir"},
+     "--live --proof --key --dir --log"},
     {"prove", "Print the inclusion proof of a record", "RECORD", &Options::record, "--dir"},
 };
 
