@@ -41,13 +41,23 @@ const sockaddr* as_sockaddr(const sockaddr_un& addr) {
 
 }  // namespace
 
+Result<> remove_socket(const std::string& path) {
+  struct stat st{};
+  if (lstat(path.c_str(), &st) < 0)
+    return errno == ENOENT ? Result<>{} : fail_sys("stat", path);
+  if (!S_ISSOCK(st.st_mode))
+    return fail(Errc::Exists, "socket " + path + ": something else has that name; it stays");
+  if (unlink(path.c_str()) < 0 && errno != ENOENT)
+    return fail_sys("unlink", path);
+  return {};
+}
+
 Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog) {
   TRY(Address address, address_of(path));
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd)
     return fail_sys("socket", path);
-  if (unlink(path.c_str()) < 0 && errno != ENOENT)
-    return fail_sys("unlink", path);
+  TRY_OK(remove_socket(path));
   // The mode of the fd's inode is what bind(2) gives the file, so nobody can connect before chmod.
   if (fchmod(fd.get(), mode) < 0)
     return fail_sys("fchmod", path);

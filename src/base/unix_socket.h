@@ -11,8 +11,10 @@
 namespace tenure {
 
 // A socket bound to `path` (a former one there is removed) with `mode`, listening; close-on-exec,
-// non-blocking.
+// non-blocking. Exists if there is something else than a socket.
 Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog = 16);
+// Removes the socket `path`, if there is one; Exists if it is something else.
+Result<> remove_socket(const std::string& path);
 // A connected socket; close-on-exec, blocking. NotFound if nobody ever listened, else Io
 // (ECONNREFUSED: nobody does now).
 Result<UniqueFd> connect_unix(const std::string& path);
