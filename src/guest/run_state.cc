@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/text.h"
+#include "base/uuid.h"
 
 namespace tenure::guest {
 namespace {
@@ -74,7 +76,13 @@ Result<> save_run(const Paths& paths, const RunState& state) {
 Result<RunState> load_run(const std::string& path) {
   TRY(std::string text, read_file(path, kMaxState));
   try {
-    return from_json(json::parse(text));
+    RunState state = from_json(json::parse(text));
+    // It names the folder that will be removed.
+    auto uuid = parse_uuid(state.ref.uuid);
+    if (!uuid || to_string(*uuid) != state.ref.uuid)
+      return fail(Errc::Corrupt,
+                  fmt::format("{}: '{}' is no uuid", path, printable(state.ref.uuid)));
+    return state;
   } catch (const json::exception& error) {
     return fail(Errc::Corrupt, fmt::format("{}: {}", path, error.what()));
   }

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/file.h"
+#include "base/text.h"
 
 namespace tenure::guest {
 namespace {
@@ -23,9 +24,14 @@ Result<json> load(const std::string& path) {
   json uids = json::parse(*text, nullptr, false);
   if (!uids.is_object())
     return fail(Errc::Corrupt, path + ": not a JSON object");
-  for (const auto& [uuid, uid] : uids.items())
-    if (!uid.is_number_unsigned())
-      return fail(Errc::Corrupt, path + ": " + uuid + ": not a uid");
+  std::set<uint64_t> seen;
+  for (const auto& [uuid, uid] : uids.items()) {
+    // Never root, never (uid_t)-1, never the uid of another guest: that is what keeps them apart.
+    bool usable =
+        uid.is_number_unsigned() && uid.get<uint64_t>() != 0 && uid.get<uint64_t>() < UINT32_MAX;
+    if (!usable || !seen.insert(uid.get<uint64_t>()).second)
+      return fail(Errc::Corrupt, path + ": " + printable(uuid) + ": not a uid of its own");
+  }
   return uids;
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/wiring.h"
 
-#include <unistd.h>
-
 #include "base/unix_socket.h"
 #include "guest/plan.h"
 
@@ -31,7 +29,7 @@ Result<ChardevSockets> bind_sockets(const domain::Domain& domain, const HostOpti
 void unlink_sockets(const domain::Domain& domain, const HostOptions& options) {
   for (const domain::Chardev& chardev : domain.chardevs)
     if (listens(chardev))
-      unlink(socket_path(chardev, options).c_str());
+      (void)remove_socket(socket_path(chardev, options));  // what is no socket is not ours
 }
 
 qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSeams& seams,

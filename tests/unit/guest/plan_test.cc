@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// What of a plan no golden text shows: names that must be found again, unions, and encoding of
+// everything that a definition can say.
+#include "guest/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "trail/decode.h"
+
+namespace tenure::guest {
+namespace {
+
+using trail::Kind;
+
+domain::Domain domain_named(const std::string& name) {
+  domain::Domain d;
+  d.name = name;
+  d.uuid = *parse_uuid("6695eb01-f6a4-8304-79aa-97f2502e193f");
+  d.memory_kib = 65536;
+  return d;
+}
+
+domain::Disk disk(const std::string& alias, const std::string& target, const std::string& path) {
+  domain::Disk disk;
+  disk.info.alias = alias;
+  disk.target = target;
+  disk.path = path;
+  return disk;
+}
+
+qemu::Image node_image(const std::string& path, uint32_t minor, bool writable) {
+  qemu::Image image{.path = path, .format = "raw", .writable = writable, .node = {}};
+  image.node.type = kernel::FileType::Block;
+  image.node.rdev = DeviceNumber{DeviceType::Block, 8, minor};
+  return image;
+}
+
+qemu::Image file_image(const std::string& path, bool writable) {
+  return {.path = path, .format = "raw", .writable = writable, .node = {}};
+}
+
+HostOptions fenced() {
+  HostOptions options;
+  options.fence = kernel::CgroupVersion::V2;
+  options.cgroup_v2 = "/sys/fs/cgroup/tenure-x";
+  options.uid = 70000;
+  return options;
+}
+
+std::vector<model::Claim> of_kind(const Plan& plan, Kind kind) {
+  std::vector<model::Claim> found;
+  std::ranges::copy_if(plan.claims, std::back_inserter(found),
+                       [&](const model::Claim& c) { return c.record.kind == kind; });
+  return found;
+}
+
+TEST(MacvtapName, IsStableAndFitsTheKernel) {
+  domain::Domain d = domain_named("web");
+  domain::Interface nic;
+  nic.info.alias = "net1";
+  // Part of the format: a daemon of another version must find the interface again.
+  EXPECT_EQ(macvtap_name(d, nic), "tnm0004514f");
+  EXPECT_LE(macvtap_name(d, nic).size(), 15U);
+  d.name = "renamed";
+  EXPECT_EQ(macvtap_name(d, nic), "tnm0004514f");
+}
+
+TEST(MacvtapName, DiffersByGuestAndInterface) {
+  domain::Domain d = domain_named("web");
+  std::set<std::string> names;
+  for (int guest = 0; guest < 50; ++guest) {
+    d.uuid.bytes[15] = static_cast<uint8_t>(guest);
+    for (int i = 0; i < 20; ++i) {
+      domain::Interface nic;
+      nic.info.alias = "net" + std::to_string(i);
+      names.insert(macvtap_name(d, nic));
+    }
+  }
+  EXPECT_EQ(names.size(), 1000U);
+}
+
+TEST(MacvtapName, AGivenNameIsKept) {
+  domain::Interface nic;
+  nic.target = "mv0";
+  EXPECT_EQ(macvtap_name(domain_named("web"), nic), "mv0");
+}
+
+TEST(SocketPath, LiesInTheRunsFolderUnlessGiven) {
+  HostOptions options = fenced();
+  options.runtime_dir = "/run/x";
+  domain::Chardev chardev;
+  chardev.info.alias = "channel0";
+  EXPECT_EQ(socket_path(chardev, options), "/run/x/channel0");
+  chardev.name = "org.qemu.guest_agent.0";
+  EXPECT_EQ(socket_path(chardev, options), "/run/x/org.qemu.guest_agent.0");
+  chardev.path = "/tmp/agent";
+  EXPECT_EQ(socket_path(chardev, options), "/tmp/agent");
+}
+
+TEST(Plan, ASharedNodeIsOneClaimWithTheUnionOfAccesses) {
+  domain::Domain d = domain_named("web");
+  Facts facts;
+  d.disks = {disk("d0", "vda", "/dev/sdb"), disk("d1", "vdb", "/dev/disk/by-id/x")};
+  facts.chains["d0"] = {node_image("/dev/sdb", 16, false)};
+  facts.chains["d1"] = {node_image("/dev/disk/by-id/x", 16, true)};
+  Plan plan = make_plan(d, facts, fenced());
+  auto rules = of_kind(plan, Kind::CgroupPath);
+  ASSERT_EQ(rules.size(), 1U);
+  EXPECT_EQ(rules[0].access, kReadWrite);
+  EXPECT_EQ(rules[0].holder, "disk:vda,disk:vdb");
+  ASSERT_EQ(plan.nodes.size(), 2U) << "QEMU opens it by both names";
+  EXPECT_EQ(plan.nodes[0].path, "/dev/sdb");
+  EXPECT_EQ(plan.nodes[1].path, "/dev/disk/by-id/x");
+  EXPECT_EQ(plan.nodes[0].rdev, plan.nodes[1].rdev);
+  auto disks = of_kind(plan, Kind::Disk);
+  ASSERT_EQ(disks.size(), 2U);
+  EXPECT_EQ(disks[0].access, kReadOnly);
+  EXPECT_EQ(disks[1].access, kReadWrite);
+}
+
+TEST(Plan, ASharedImageIsOneAclEntryWithTheUnionOfAccesses) {
+  domain::Domain d = domain_named("web");
+  Facts facts;
+  d.disks = {disk("d0", "vda", "/a"), disk("d1", "vdb", "/base")};
+  facts.chains["d0"] = {file_image("/a", true), file_image("/base", false)};
+  facts.chains["d1"] = {file_image("/base", true)};
+  auto entries = of_kind(make_plan(d, facts, fenced()), Kind::FileAcl);
+  ASSERT_EQ(entries.size(), 2U);
+  EXPECT_EQ(entries[1].id, "/base");
+  EXPECT_EQ(entries[1].access, kReadWrite);
+  EXPECT_EQ(entries[1].holder, "disk:vda,disk:vdb");
+}
+
+TEST(Plan, WithoutAFenceThereAreNoCgroupClaims) {
+  domain::Domain d = domain_named("web");
+  Facts facts;
+  d.disks = {disk("d0", "vda", "/dev/sdb")};
+  d.chardevs.resize(1);
+  d.sounds.resize(1);
+  facts.chains["d0"] = {node_image("/dev/sdb", 16, true)};
+  Plan plan = make_plan(d, facts, HostOptions{});
+  for (const model::Claim& claim : plan.claims) EXPECT_NE(claim.kind, "cgroup");
+  EXPECT_TRUE(of_kind(plan, Kind::FileAcl).empty()) << "no uid of its own";
+  EXPECT_EQ(of_kind(plan, Kind::Disk).size(), 1U);
+}
+
+TEST(Plan, TheFenceIsClosedBeforeAnythingIsAllowed) {
+  Plan plan = make_plan(domain_named("web"), Facts{}, fenced());
+  ASSERT_GE(plan.claims.size(), 2U);
+  EXPECT_EQ(plan.claims[0].record.kind, Kind::CgroupGroup);
+  EXPECT_EQ(plan.claims[1].record.kind, Kind::CgroupAll);
+}
+
+TEST(Plan, FoldersAreSearchableBeforeTheFilesInThem) {
+  domain::Domain d = domain_named("web");
+  Facts facts;
+  d.disks = {disk("d0", "vda", "/root/a"), disk("d1", "vdb", "/root/b")};
+  facts.chains["d0"] = {file_image("/root/a", true)};
+  facts.chains["d1"] = {file_image("/root/b", true)};
+  facts.closed_folders["/root/a"] = {"/root"};
+  facts.closed_folders["/root/b"] = {"/root"};
+  auto entries = of_kind(make_plan(d, facts, fenced()), Kind::FileAcl);
+  ASSERT_EQ(entries.size(), 3U) << "one entry for the folder";
+  EXPECT_EQ(entries[0].id, "/root");
+  EXPECT_EQ(entries[0].record.get("acl"), "x");
+}
+
+// Whatever stands in a definition, each record can be written, and read back as it was.
+TEST(Plan, RecordsOfHostileNamesAreWrittenAndReadBack) {
+  for (const std::string& evil : {std::string("/a' res=success"), std::string("/\x01\x7f\xff\n\""),
+                                  std::string("/type=VIRT_CONTROL msg=audit(1.000:1): x"),
+                                  std::string("/") + std::string(3000, '\n')}) {
+    domain::Domain d = domain_named(evil);
+    Facts facts;
+    d.disks = {disk(evil, evil, evil), disk("d1", "vdb", "/dev" + evil)};
+    facts.chains[evil] = {file_image(evil, true), file_image(evil + "2", false)};
+    facts.chains["d1"] = {node_image("/dev" + evil, 16, true)};
+    facts.closed_folders[evil] = {evil.substr(0, evil.size() / 2)};
+    domain::Chardev chardev;
+    chardev.kind = domain::ChardevKind::Unix;
+    chardev.path = chardev.info.alias = evil;
+    d.chardevs = {chardev};
+    domain::Rng rng;
+    rng.backend = "random";
+    rng.path = rng.info.alias = evil;
+    d.rngs = {rng};
+    d.os.kernel = d.os.initrd = evil;
+    HostOptions options = fenced();
+    options.cgroup_v2 = evil;
+    if (evil.size() > 1000) {  // only one long value fits a record
+      d.disks = {disk("d0", "vda", evil)};
+      facts.chains = {{"d0", {file_image(evil, true)}}};
+      d.rngs.clear();
+      d.chardevs.clear();
+      options.cgroup_v2 = "/g";
+    }
+    for (const model::Claim& claim : make_plan(d, facts, options).claims) {
+      trail::Record record = claim.record;
+      record.set("virt", "kvm").set("vm", "w").set("uuid", "11111111-2222-3333-4444-555555555555");
+      auto body = trail::encode(record);
+      ASSERT_TRUE(body) << claim.kind << ": " << body.error().what();
+      std::string line = "type=VIRT_RESOURCE msg=audit(1.000:1): msg='" + *body + " res=failed'";
+      auto view = trail::decode_line(line);
+      ASSERT_TRUE(view);
+      auto back = trail::decode_record(*view);
+      ASSERT_TRUE(back) << line;
+      EXPECT_FALSE(back->success);
+      EXPECT_EQ(model::claim_of(*back).id, claim.id);
+      EXPECT_EQ(model::claim_of(*back).holder, claim.holder);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tenure::guest
