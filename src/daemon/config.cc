@@ -2,6 +2,7 @@
 #include "daemon/config.h"
 
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <toml++/toml.h>
 
 #include "base/file.h"
+#include "kernel/process.h"
 
 namespace tenure::daemon {
 namespace {
@@ -121,12 +123,26 @@ Error at(const Paths& paths, const toml::source_region& where, std::string_view 
                                           where.begin.column, what)};
 }
 
+// Whether each guest can get a uid, a mount namespace and device nodes of its own. Root of a
+// container often may do none of this: capabilities are missing, or its user namespace has no such
+// uids (user_namespaces(7)).
+bool can_isolate_guests() {
+  constexpr uint64_t kNeeded = 1ULL << CAP_CHOWN | 1ULL << CAP_SETGID | 1ULL << CAP_SETUID |
+                               1ULL << CAP_SYS_ADMIN | 1ULL << CAP_MKNOD;
+  if (geteuid() != 0)
+    return false;
+  auto status = kernel::process_status(getpid());
+  auto map = read_file("/proc/self/uid_map", kMaxConfig);
+  // The initial user namespace's map: "         0          0 4294967295".
+  return status && map && (status->cap_eff & kNeeded) == kNeeded && map->contains(" 4294967295");
+}
+
 }  // namespace
 
 Result<Config> load_config(const Paths& paths) {
   Config config;
-  // Only root can become another uid; an unprivileged instance runs QEMU as itself.
-  if (geteuid() == 0)
+  // An instance that cannot isolate guests runs QEMU as itself.
+  if (can_isolate_guests())
     config.guest.uid_first = kDefaultUidFirst;
   auto text = read_file(paths.config, kMaxConfig);
   if (!text && text.error().code() == Errc::NotFound)
