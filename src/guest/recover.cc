@@ -195,6 +195,8 @@ class Recovery {
   }
 
   std::string why() const {
+    if (run_.ended)
+      return "recovered: it could not be taken away when the guest ended";
     if (!same_boot_)
       return "recovered: the host or its runtime state went down while tenured did not run";
     if (!run_.started)
@@ -227,8 +229,8 @@ class Recovery {
     CO_TRY_OK(kill_survivors());
     auto present = [this](const model::Claim& claim) { return seams_->present(claim); };
     std::string settled = why();
-    CO_TRY_OK(co_await registrar::settle(context_.journal, run_, std::move(present),
-                                         std::move(settled)));
+    CO_TRY_OK(
+        co_await registrar::settle(context_.journal, run_, std::move(present), std::move(settled)));
     registrar::RunRef ref = run_.ref;
     registrar::Txn txn = txn_;
     std::vector<Hold> holds = std::move(run_.holds);
@@ -239,7 +241,9 @@ class Recovery {
            co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_,
                                        std::move(holds), std::move(reason), std::move(because),
                                        between));
-    std::vector<Record> records{end_record()};
+    std::vector<Record> records;
+    if (!run_.ended)
+      records.push_back(end_record());
     Result<> written = co_await context_.journal.write(std::move(records));
     if (!left.empty())
       co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended", left.size()));

@@ -48,7 +48,9 @@ class Replayer {
     uint64_t& last = result.last_run[ref.uuid];
     last = std::max(last, ref.run);
     OpenRun& run = result.open[ref.uuid];
-    run.ref = std::move(ref);
+    // A refused request names the guest, but is of no run.
+    if (ref.run != 0)
+      run.ref = std::move(ref);
     run.last_ms = line->sec * 1000 + line->ms;
     apply(run, index, *line->state, std::move(*record));
     return {};
@@ -65,6 +67,8 @@ class Replayer {
  private:
   static void apply(OpenRun& run, uint64_t index, EntryState state, Record record) {
     if (state == EntryState::Intent) {
+      if (record.kind == Kind::Control && record.get("op") == "start")
+        run.ended = false;
       run.pending.push_back({index, std::move(record)});
       return;
     }
@@ -87,12 +91,12 @@ class Replayer {
   }
 
   static void control(OpenRun& run, const Record& record) {
-    if (!record.success)
-      return;
-    if (record.get("op") == "start")
-      run.started = true;
-    if (record.get("op") == "stop")
-      run.started = false;
+    bool start = record.get("op") == "start";
+    bool stop = record.get("op") == "stop" && record.success;
+    if (start || stop)
+      run.started = start && record.success;
+    if (stop || (start && !record.success))
+      run.ended = true;
   }
 
   Replay result;

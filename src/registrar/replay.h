@@ -23,6 +23,7 @@ struct OpenRun {
   std::vector<Hold> holds;  // granted, not released, in the order of their grants
   std::vector<Pending> pending;
   bool started = false;  // op=start recorded as a success, and no stop since
+  bool ended = false;    // its stop or failed start is recorded; a tenure may be left all the same
   int64_t last_ms = 0;   // time of the last entry of this run
 };
 
