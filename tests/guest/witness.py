@@ -151,7 +151,8 @@ def agree(instance):
     running = {guest["uuid"]: guest for guest in map(json.loads, instance.tenure(
         "list", "-o", "json", check=False).stdout.splitlines()) if guest["state"] != "shut off"}
     history = instance.tenure("history", "-o", "json", check=False)
-    assert history.returncode in (0, 1), f"history: exit {history.returncode}: {history.stderr}"
+    # 5: audit lost records, as some tests make it do; the ledger has them all.
+    assert history.returncode in (0, 1, 5), f"history: exit {history.returncode}: {history.stderr}"
     tenures = [tenure for tenure in map(json.loads, history.stdout.splitlines()) if tenure["until"] is None]
     wrong = []
 
