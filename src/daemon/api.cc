@@ -162,7 +162,7 @@ Api::Reply Api::start(json parameters, Requester who) {
   std::string source = text(parameters, "source");
   std::string name = text(parameters, "guest");
   Result<std::shared_ptr<guest::Guest>> guest = fail(Errc::Internal, "not tried");
-  if (xml.empty())
+  if (!parameters.contains("xml"))
     guest = co_await guests_.start(std::move(name), options, std::move(who));
   else
     guest = co_await guests_.start_xml(std::move(xml), std::move(source), options, std::move(who));

@@ -54,8 +54,9 @@ class Starter {
     Result<> done = co_await steps();
     if (!done) {
       Error why = std::move(done).error();
-      // NotFound is said of guests only; here it was an image, a bridge, a device.
-      if (why.code() == Errc::NotFound)
+      // NotFound is said of guests and Invalid of definitions; here it was an image, a bridge, a
+      // device of the host.
+      if (why.code() == Errc::NotFound || why.code() == Errc::Invalid)
         why = Error{Errc::Io, why.what(), why.sys_errno()};
       co_await undo(why);
       co_return std::unexpected(std::move(why));
