@@ -299,6 +299,7 @@ std::map<std::string, RunState> states_by_uuid(Context& context) {
 
 asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context,
                                                              registrar::Replay replay) {
+  context.journal.resume(std::move(replay.gap));
   std::map<std::string, RunState> states = states_by_uuid(context);
   std::vector<std::shared_ptr<Guest>> adopted;
   for (auto& [uuid, run] : replay.open) {

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <asio/awaitable.hpp>
+#include <asio/steady_timer.hpp>
 #include <asio/thread_pool.hpp>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -68,6 +70,13 @@ class Journal {
   // emit() + commit(), for single records.
   asio::awaitable<Result<>> write(std::vector<trail::Record> records);
 
+  // Goes on with the gap that an earlier daemon left open; before anything is emitted. Where the
+  // ledger alone is the trail nothing counts as lost.
+  void resume(std::optional<AuditGap> gap) {
+    if (!options_.ledger_only)
+      gap_ = std::move(gap);
+  }
+
   // Called once when a gap begins and the policy asks for more than refusing; from the event loop.
   void on_loss(std::function<void()> act) { on_loss_ = std::move(act); }
 
@@ -78,6 +87,11 @@ class Journal {
   kernel::Audit& audit() { return audit_; }
 
  private:
+  // One write to the ledger at a time, in the order of asking: one that fails must not find later
+  // entries written before its own when it is tried again.
+  class Turn;
+  asio::awaitable<void> wait_for_turn();
+
   asio::awaitable<std::vector<kernel::AuditReceipt>> send(
       std::vector<kernel::AuditMessage> messages);
   void wait_again(std::vector<std::string> entries);
@@ -91,6 +105,8 @@ class Journal {
   const Clock& clock_;
   JournalOptions options_;
   std::deque<std::string> waiting_;
+  bool writing_ = false;
+  std::deque<std::shared_ptr<asio::steady_timer>> queue_;  // for their turn
   std::optional<AuditGap> gap_;
   std::function<void()> on_loss_;
 };

@@ -42,6 +42,8 @@ class Replayer {
     if (!record)
       return {};
     ++result.entries;
+    int64_t time_ms = line->sec * 1000 + line->ms;
+    note_gap(*line->state, record->kind, time_ms);
     RunRef ref = ref_of(*record);
     if (ref.uuid.empty())
       return {};
@@ -51,7 +53,7 @@ class Replayer {
     // A refused request names the guest, but is of no run.
     if (ref.run != 0)
       run.ref = std::move(ref);
-    run.last_ms = line->sec * 1000 + line->ms;
+    run.last_ms = time_ms;
     apply(run, index, *line->state, std::move(*record));
     return {};
   }
@@ -65,6 +67,16 @@ class Replayer {
   }
 
  private:
+  void note_gap(EntryState state, Kind kind, int64_t time_ms) {
+    if (kind == Kind::Gap)
+      result.gap.reset();
+    if (state != EntryState::Unconfirmed && state != EntryState::Unsent)
+      return;
+    if (!result.gap)
+      result.gap = AuditGap{time_ms, 0, "not confirmed, and tenured ended before audit was back"};
+    ++result.gap->count;
+  }
+
   static void apply(OpenRun& run, uint64_t index, EntryState state, Record record) {
     if (state == EntryState::Intent) {
       if (record.kind == Kind::Control && record.get("op") == "start")

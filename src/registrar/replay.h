@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,7 @@ struct Replay {
   std::map<std::string, OpenRun> open;       // by uuid; only runs with anything open
   std::map<std::string, uint64_t> last_run;  // by uuid: the highest run number given
   uint64_t entries = 0;
+  std::optional<AuditGap> gap;  // results that audit did not confirm and no gap record tells of
 };
 
 // Reads the whole ledger at `dir`; an absent one is empty. Corrupt names the first bad entry.

@@ -229,6 +229,35 @@ TEST_F(ReplayTest, ALaterRunDoesNotInheritFromTheLast) {
   EXPECT_EQ(ledger.replay()->open.at(kUuid).holds.size(), 6U);
 }
 
+TEST_F(ReplayTest, AGapOutlivesTheDaemon) {
+  auto& j = journal({.on_audit_loss = registrar::OnAuditLoss::Continue});
+  audit.fake.set_mode(kernel::FakeAudit::Mode::Off);
+  std::vector<Hold> holds = started(j);
+  uint64_t count = j.gap()->count;
+  auto replay = ledger.replay();
+  ASSERT_TRUE(replay->gap);
+  EXPECT_EQ(replay->gap->count, count);
+  EXPECT_GT(replay->gap->from_ms, 0);
+  audit.fake.set_mode(kernel::FakeAudit::Mode::Confirm);
+  auto& next = journal({.on_audit_loss = registrar::OnAuditLoss::Continue});
+  next.resume(replay->gap);
+  ASSERT_TRUE(release(next, std::move(holds)));
+  ASSERT_TRUE(run(pool, next.commit()));
+  std::vector<Line> gaps = lines_with("op", "gap");
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].get("count"), std::to_string(count));
+  EXPECT_FALSE(ledger.replay()->gap);
+}
+
+TEST_F(ReplayTest, WhereTheLedgerIsTheTrailNothingIsLost) {
+  registrar::JournalOptions alone{.ledger_only = true};
+  audit.fake.set_mode(kernel::FakeAudit::Mode::Off);
+  started(journal(alone));
+  auto& next = journal(alone);
+  next.resume(ledger.replay()->gap);
+  EXPECT_FALSE(next.gap());
+}
+
 TEST_F(ReplayTest, AnEntryThatIsNoneIsNamed) {
   started(journal());
   ledger.entries[3] = "type=VIRT_CONTROL nonsense";
