@@ -48,6 +48,7 @@ class Check {
 
  private:
   void problem(std::string where, std::optional<uint64_t> entry, std::string what);
+  void suspect(std::string where, uint64_t from, std::string what);
 
   bool read_checkpoint();
   void read_pending();
@@ -76,6 +77,7 @@ class Check {
   const VerifyOptions& options_;
   Verifier key_;
   VerifyReport report_;
+  std::optional<uint64_t> suspected_;  // the first bad entry is not below it
 
   std::vector<KeptFrame> frames_;  // by first index
   size_t frame_ = 0;               // the one that the walk has reached
@@ -98,16 +100,25 @@ VerifyReport Check::run() {
   list_top();
   list_tiles("tile", 0);
   walk();
+  if (!report_.first_bad_entry)
+    report_.first_bad_entry = suspected_;
   return std::move(report_);
 }
 
 void Check::problem(std::string where, std::optional<uint64_t> entry, std::string what) {
   ++report_.problem_count;
-  // The walk meets problems in the order of the entries, so the first is the first.
-  if (!report_.first_bad_entry)
-    report_.first_bad_entry = entry;
+  if (entry)
+    report_.first_bad_entry = std::min(*entry, report_.first_bad_entry.value_or(*entry));
   if (report_.problems.size() < VerifyReport::kMaxProblems)
     report_.problems.push_back({std::move(where), entry, std::move(what)});
+}
+
+// A hash over many entries is wrong: some entry from `from` on, unless another problem says which.
+void Check::suspect(std::string where, uint64_t from, std::string what) {
+  suspected_ = std::min(from, suspected_.value_or(from));
+  std::optional<uint64_t> known = report_.first_bad_entry;
+  problem(std::move(where), from, std::move(what));
+  report_.first_bad_entry = known;
 }
 
 bool Check::read_checkpoint() {
@@ -212,9 +223,8 @@ void Check::read_archived(uint64_t number, std::string_view note) {
     return problem(where, std::nullopt,
                    fmt::format("is of {} entries, not {}", checkpoint->size, size));
   if (size > report_.size)
-    return problem(
-        where, report_.size,
-        fmt::format("signed for {} entries, of which only {} are there", size, report_.size));
+    return suspect(where, report_.size,
+                   fmt::format("signed for {} entries, {} are there", size, report_.size));
   expected_[size].push_back({where, checkpoint->root});
 }
 
@@ -228,8 +238,7 @@ void Check::read_known() {
     ++report_.checkpoints;
     std::string where = fmt::format("known checkpoint of {} entries", checkpoint->size);
     if (checkpoint->size > report_.size)
-      problem(where, report_.size,
-              fmt::format("the ledger has only {}: it is an older copy or was cut", report_.size));
+      suspect(where, report_.size, "the ledger is shorter: it is an older copy or was cut");
     else
       expected_[checkpoint->size].push_back({where, checkpoint->root});
   }
@@ -343,7 +352,7 @@ void Check::pass_size() {
     for (const Expectation& expectation : found->second) {
       if (expectation.root == tree_.root())
         continue;
-      problem(
+      suspect(
           expectation.where, vouched_,
           fmt::format("signed for {} entries with another root hash: an entry from {} on is not "
                       "what it was",
@@ -356,7 +365,7 @@ void Check::pass_size() {
     return;
   const Frame& frame = *frames_[frame_].frame;
   if (!key_.verify(frame_text(key_.name(), size, tree_.root()), frame.signature))
-    problem(frames_[frame_].where, frame.first,
+    suspect(frames_[frame_].where, frame.first,
             fmt::format("entries {} to {} are not what was signed", frame.first, size - 1));
   ++frame_;
 }
@@ -431,9 +440,12 @@ void Check::compare_file(const TileRef& ref, std::string_view expected) {
   if (bytes->size() != expected.size())
     return problem(tile_path(ref), entry,
                    fmt::format("{} bytes, {} expected", bytes->size(), expected.size()));
-  problem(tile_path(ref), entry,
-          ref.level == 0 ? fmt::format("entry {} does not have the hash that stands here", entry)
-                         : fmt::format("differs from the entries at offset {}", offset));
+  std::string what = fmt::format("differs from the entries at offset {}", offset);
+  if (ref.level > 0)
+    return suspect(tile_path(ref), entry, std::move(what));
+  if (ref.level == 0)
+    what = fmt::format("entry {} does not have the hash that stands here", entry);
+  problem(tile_path(ref), entry, std::move(what));
 }
 
 void Check::finish() {

@@ -94,6 +94,12 @@ TEST_F(LedgerVerify, AChangedEntryIsNamed) {
   EXPECT_NE(to_text(report).find("first bad entry: 300"), std::string::npos) << to_text(report);
 }
 
+TEST_F(LedgerVerify, AChangedEntryOfTheLastBundleIsNamed) {
+  std::string& bundle = file("tile/entries/002.p/88");
+  bundle[bundle.find("entry 590")] = 'E';
+  EXPECT_EQ(verify().first_bad_entry, 590U);
+}
+
 TEST_F(LedgerVerify, ChangedEntryWithForgedTilesIsBoundedByTheKeptCheckpoints) {
   std::string& bundle = file("tile/entries/001");
   bundle[bundle.find("entry 300")] = 'E';
