@@ -69,7 +69,8 @@ class Simulation {
   void adopt(Guest& guest, registrar::OpenRun open);
   void check();
   void check_worlds();
-  void check_ledger();
+  void check_book();
+  void check_replay();
   void check_known(const registrar::Replay& replay);
   void finish();
   void check_audit();
