@@ -70,8 +70,9 @@ class EventPrinter {
     std::string out = view.resource;
     if (!view.old_resource.empty())
       out = view.old_resource + " -> " + out;
-    if (!view.rdev.empty() && view.rdev != "?")
-      out += fmt::format(" ({} {})", view.devtype == 0 ? '?' : view.devtype, view.rdev);
+    const std::string device = reader::device_text(view.devtype, view.rdev);
+    if (!device.empty())
+      out += " (" + device + ")";
     return out;
   }
   std::string who_of(const EventView& view) {
@@ -127,6 +128,7 @@ class EventPrinter {
   static std::string json(const EventView& view) {
     std::string out = fmt::format("{{\"schema\":{},\"time\":\"{}.{:03}\"", model::kJsonSchema,
                                   view.time_ms / 1000, view.time_ms % 1000);
+    out += fmt::format(",\"serial\":{}", view.serial == 0 ? "null" : std::to_string(view.serial));
     text(out, "proof", view.proof);
     text(out, "node", view.node);
     text(out, "type", view.type);

@@ -10,6 +10,7 @@
 #include "base/identity.h"
 #include "base/text.h"
 #include "model/json.h"
+#include "reader/select.h"
 
 namespace tenure::cli {
 namespace {
@@ -36,10 +37,9 @@ std::string guest_of(const Tenure& tenure) {
 // What of the resource people want to see: the id, and the device number where there is one.
 std::string resource_of(const Tenure& tenure) {
   std::string out(tenure.id.view());
-  if (!tenure.rdev.empty() && tenure.kind.view() == "cgroup") {
-    const char type = tenure.devtype == 0 ? '?' : tenure.devtype;
-    out += fmt::format(" ({} {})", type, tenure.rdev.view());
-  }
+  const std::string device = reader::device_text(tenure.devtype, tenure.rdev);
+  if (!device.empty())
+    out += " (" + device + ")";
   return out.empty() ? "-" : out;
 }
 

@@ -2,6 +2,7 @@
 #include "reader/cursor.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -83,13 +84,25 @@ Result<> Cursor::store(const std::string& path) const {
   return write_file_atomic(path, text);
 }
 
+// Inodes are given out again: it is the same file only if the record stands where it stood.
+bool Cursor::is_at(int fd) const {
+  constexpr size_t kHeader = 512;  // node=, type= and msg= fit
+  char text[kHeader];
+  const ssize_t got = ::pread(fd, text, sizeof text, static_cast<off_t>(log_->offset));
+  if (got <= 0)
+    return false;
+  const std::string id =
+      fmt::format("audit({}.{:03}:{})", log_->time_ms / 1000, log_->time_ms % 1000, log_->serial);
+  return std::string_view(text, static_cast<size_t>(got)).find(id) != std::string_view::npos;
+}
+
 void Cursor::attach(const SourceSet& set) {
   for (const Source& source : set.sources) {
     SourceInfo info{.name = source.name, .ledger = source.kind == SourceKind::Ledger};
     struct stat st{};
     if (source.fd && ::fstat(source.fd.get(), &st) == 0 && S_ISREG(st.st_mode))
       info.inode = st.st_ino;
-    if (log_ && info.inode != 0 && info.inode == log_->inode)
+    if (log_ && info.inode != 0 && info.inode == log_->inode && is_at(source.fd.get()))
       at_source_ = sources_.size();
     sources_.push_back(std::move(info));
   }

@@ -40,6 +40,7 @@ class Cursor {
     uint64_t inode = 0;
     bool ledger = false;
   };
+  bool is_at(int fd) const;
   bool log_passed(const Event& event) const;
 
   std::optional<LogPlace> log_;              // where the earlier call ended

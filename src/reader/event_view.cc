@@ -68,6 +68,7 @@ EventView EventReader::read(const Event& event, uint64_t order) {
   const trail::LineView& view = event.view;
   EventView out;
   out.time_ms = time_of(view);
+  out.serial = view.serial;
   out.proof = model::proof_of({.order = order, .time_ms = out.time_ms, .serial = view.serial});
   out.node = view.node;
   out.type = view.type_name;

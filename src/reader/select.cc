@@ -57,6 +57,19 @@ std::string lower_case(std::string_view text) {
   return out;
 }
 
+std::string device_text(char devtype, std::string_view rdev) {
+  const size_t colon = rdev.find(':');
+  const auto major = parse_int<uint32_t>(rdev.substr(0, colon), 16);
+  if (!major || colon == std::string_view::npos)
+    return {};
+  const std::string_view rest = rdev.substr(colon + 1);
+  const auto minor = parse_int<uint32_t>(rest, 16);
+  if (!minor && rest != "*")
+    return {};
+  const std::string type = devtype == 0 ? "" : std::string(1, devtype) + " ";
+  return fmt::format("{}{}:{}", type, *major, minor ? std::to_string(*minor) : "*");
+}
+
 Result<GuestSelector> GuestSelector::find(const Reading& reading, const std::string& text,
                                           bool glob) {
   GuestSelector selector;

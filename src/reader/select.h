@@ -61,6 +61,9 @@ class ResourceSelector {
 bool in_range(const model::Tenure& tenure, const TimeRange& range);
 bool in_range(const model::Run& run, const TimeRange& range);
 
+// "b 8:16", "136:*" where the type is not known; "" if `rdev` (hex, "08:10") is no number.
+std::string device_text(char devtype, std::string_view rdev);
+
 std::string lower_case(std::string_view text);
 
 }  // namespace tenure::reader
