@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trail's writer when audit or the disk fails it (DESIGN law 3).
+#include <asio/post.hpp>
+
 #include "tests/unit/registrar/bench.h"
 
 namespace tenure::test {
@@ -161,6 +163,31 @@ TEST_F(RegistrarTest, EntriesOfAFailedCommitKeepTheirOrder) {
   std::vector<Line> all = lines(ledger);
   ASSERT_EQ(all.size(), 3U);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(all[i].get("txn"), std::to_string(i + 1));
+}
+
+// Two operations side by side: the entries of the one whose write fails are not overtaken by the
+// other's, which may speak of the same tenure.
+TEST_F(RegistrarTest, AFailedWriteIsNotOvertaken) {
+  auto& j = journal();
+  auto write = [&](std::string txn) -> asio::awaitable<void> {
+    trail::Record record = control("pause", "paused");
+    record.set("virt", "kvm").set("vm", "w").set("uuid", kUuid).set("txn", txn);
+    std::vector<trail::Record> records{std::move(record)};
+    co_await j.write(std::move(records));
+  };
+  fate.fail(Step::Append, ENOSPC);
+  std::future<void> first, second;
+  asio::post(pool, [&] {
+    first = asio::co_spawn(pool, write("1"), asio::use_future);
+    second = asio::co_spawn(pool, write("2"), asio::use_future);
+  });
+  pool.wait();
+  first.get();
+  second.get();
+  std::vector<Line> all = lines(ledger);
+  ASSERT_EQ(all.size(), 2U) << "the second turn takes both";
+  EXPECT_EQ(all[0].get("txn"), "1");
+  EXPECT_EQ(all[1].get("txn"), "2");
 }
 
 TEST_F(RegistrarTest, ACheckpointThatFailsLosesNothing) {
