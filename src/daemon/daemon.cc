@@ -40,7 +40,7 @@ namespace {
 constexpr size_t kPoolThreads =
     2;  // one may be held up by a stuck auditd while the other writes the ledger
 
-constexpr std::chrono::seconds kRetry{5};  // of entries that could not be made durable
+constexpr std::chrono::seconds kRetry{1};  // of entries not durable yet, and of checkpoints
 
 void log_line(const std::string& text) {
   std::string line = "tenured: " + printable(text) + "\n";
@@ -141,6 +141,8 @@ class Daemon {
     spawn_main(std::move(replay));
     loop_.run();
     pool_.join();
+    if (Result<> published = ledger_->publish(); !published)
+      log_line("checkpoint: " + published.error().what());
     return std::move(outcome_);
   }
 
@@ -220,6 +222,7 @@ class Daemon {
           co_return;
         if (journal_->waiting() > 0)
           co_await journal_->commit();
+        journal_->publish_soon();
       }
     };
     asio::co_spawn(loop_, std::move(task), asio::detached);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/this_coro.hpp>
 #include <memory>
@@ -266,12 +267,26 @@ asio::awaitable<Result<>> Journal::commit() {
   auto append = [this, batch]() -> Result<> {
     TRY_OK(ledger_.append(batch->entries));
     batch->durable = true;
-    return ledger_.publish();
+    return {};
   };
   Result<> done = co_await offload(pool_, std::move(append));
   if (!batch->durable)
     wait_again(std::move(batch->entries));
+  else
+    publish_soon();
   co_return done;
+}
+
+// Durable is what an operation waits for; a signed checkpoint costs several syncs more and may
+// follow. One at a time: what comes while it is being made goes with the next, and a failure is
+// tried again then.
+void Journal::publish_soon() {
+  if (ledger_.published() == ledger_.size() || publishing_.exchange(true))
+    return;
+  asio::post(pool_, [this] {
+    [[maybe_unused]] Result<> tried_again_later = ledger_.publish();
+    publishing_ = false;
+  });
 }
 
 asio::awaitable<Result<>> Journal::write(std::vector<trail::Record> records) {

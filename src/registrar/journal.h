@@ -8,6 +8,7 @@
 #include <asio/awaitable.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/thread_pool.hpp>
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -63,7 +64,7 @@ class Journal {
   // Ledger-only entries that end intents which came to nothing.
   Result<> withdraw(const std::vector<trail::Record>& intents);
 
-  // Appends every waiting entry in one durable write and publishes a checkpoint. On failure the
+  // Appends every waiting entry in one durable write; a signed checkpoint follows. On failure the
   // entries stay waiting and go with the next commit, so that taking away never waits for the log.
   asio::awaitable<Result<>> commit();
 
@@ -82,6 +83,10 @@ class Journal {
 
   const JournalOptions& options() const { return options_; }
   const std::optional<AuditGap>& gap() const { return gap_; }
+  // Starts a signed checkpoint for what is durable and has none, on the pool; nothing if one is
+  // being made. commit() does so itself; call it now and then, for a failed one and for what came
+  // meanwhile.
+  void publish_soon();
   size_t waiting() const { return waiting_.size(); }
   ledger::Ledger& ledger() { return ledger_; }
   kernel::Audit& audit() { return audit_; }
@@ -105,6 +110,7 @@ class Journal {
   const Clock& clock_;
   JournalOptions options_;
   std::deque<std::string> waiting_;
+  std::atomic<bool> publishing_ = false;
   bool writing_ = false;
   std::deque<std::shared_ptr<asio::steady_timer>> queue_;  // for their turn
   std::optional<AuditGap> gap_;
