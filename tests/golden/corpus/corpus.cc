@@ -150,8 +150,9 @@ TEST(Corpus, OtherDefinitionsGetAnAnswer) {
     const std::string xml = contents(entry.path());
     auto domain = tenure::domain::parse_complete(xml, "other.xml");
     const bool fine = domain && tenure::qemu::command_line(*domain, {.kvm = true, .preview = true});
-    if (!domain)
+    if (!domain) {
       EXPECT_TRUE(domain.error().what().starts_with("other.xml:")) << domain.error().what();
+    }
     ++(fine ? accepted : refused);
   }
   std::cout << "accepted " << accepted << ", refused " << refused << "\n";

@@ -286,6 +286,10 @@ const Case kCases[] = {
      "<cell id='1' cpus='1,3' memory='32' unit='MiB' memAccess='shared'><distances>"
      "<sibling id='0' value='21'/><sibling id='1' value='10'/></distances></cell></numa></cpu>",
      ""},
+    {"host_nodes", "pc",
+     "<numatune><memory mode='strict' nodeset='0'/><memnode cellid='0' mode='preferred'"
+     " nodeset='0'/></numatune><cpu><numa><cell id='0' cpus='0' memory='64' unit='MiB'/></numa></cpu>",
+     ""},
     {"memory", "pc",
      "<memoryBacking><nosharepages/><source type='memfd'/><access mode='shared'/>"
      "<allocation mode='immediate' threads='2'/></memoryBacking>",
@@ -293,7 +297,7 @@ const Case kCases[] = {
 };
 
 INSTANTIATE_TEST_SUITE_P(CommandLine, Starts, ::testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& given) { return std::string(given.param.name); });
 
 // Direct boot, menus and boot orders: options without a JSON form.
 TEST(CommandLineBoot, Starts) {

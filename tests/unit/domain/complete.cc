@@ -62,8 +62,9 @@ TEST(Complete, GivesQ35APortEachAndOneToSpare) {
   EXPECT_EQ(count(d, "usb", "qemu-xhci"), 1U);
   std::set<std::string> slots;
   for (const Controller& c : d.controllers) {
-    if (c.model == "pcie-root-port")
+    if (c.model == "pcie-root-port") {
       EXPECT_TRUE(slots.insert(slot(c.info)).second);
+    }
   }
   EXPECT_EQ(slots, (std::set<std::string>{"0:1.0", "0:1.1", "0:1.2", "0:1.3"}));
 }
