@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the reading commands print for host.log, whole, in every form (NAME.txt; TENURE_UPDATE=1
+// writes them anew: read the difference), their exit codes, and that tenure-json(5) names the keys
+// that are printed, no more and no fewer.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+
+#include "cli/commands.h"
+#include "ledger/ledger.h"
+#include "tests/unit/reader/scratch.h"
+#include "trail/entry.h"
+
+namespace tenure::cli {
+namespace {
+
+const std::string kFolder = TENURE_SOURCE_DIR "/tests/golden/reader/";
+
+struct Answer {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+Answer run(const std::string& command_line) {
+  ::setenv("TZ", "UTC", 1);
+  std::istringstream words(command_line);
+  std::vector<std::string> args{std::istream_iterator<std::string>(words), {}};
+  for (std::string& arg : args) {
+    if (arg == "HOST")
+      arg = kFolder + "host.log";
+  }
+  const Parsed parsed = parse_options(args);
+  EXPECT_TRUE(parsed.options) << parsed.text;
+  static const std::map<std::string, int (*)(const Options&)> kCommands = {
+      {"who", run_who}, {"history", run_history}, {"log", run_log}, {"report", run_report}};
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  Answer answer;
+  answer.code = kCommands.at(parsed.options->command)(*parsed.options);
+  answer.out = ::testing::internal::GetCapturedStdout();
+  answer.err = ::testing::internal::GetCapturedStderr();
+  return answer;
+}
+
+std::string read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+struct Case {
+  const char* name;
+  const char* command;
+  int code;
+};
+
+class Golden : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Golden, IsPrintedAsBefore) {
+  const Answer answer = run(GetParam().command);
+  const std::string path = kFolder + GetParam().name + ".txt";
+  if (std::getenv("TENURE_UPDATE") != nullptr)
+    std::ofstream(path, std::ios::binary) << answer.out;
+  EXPECT_EQ(answer.out, read(path));
+  EXPECT_EQ(answer.code, GetParam().code) << answer.err;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Commands, Golden,
+    ::testing::Values(Case{"history-table", "history --log HOST -N", 5},
+                      Case{"history-short", "history --log HOST -N -o short", 5},
+                      Case{"history-text", "history --log HOST -N -o text", 5},
+                      Case{"history-csv", "history --log HOST -o csv", 5},
+                      Case{"history-json", "history --log HOST -o json", 5},
+                      Case{"history-raw", "history web-1 --log HOST -o raw --until @1751328800", 0},
+                      Case{"runs-table", "history --runs --log HOST", 5},
+                      Case{"runs-json", "history --runs --log HOST -o json", 5},
+                      Case{"blind-spots", "history --blind-spots --log HOST", 5},
+                      Case{"who-device", "who b 8:16 --log HOST -N --at @1751329000", 0},
+                      Case{"who-mac", "who 52:54:00:00:00:01 --log HOST -N -o short", 5},
+                      Case{"who-nobody", "who /dev/sdc --log HOST --until @1751329000", 1},
+                      Case{"log-short", "log --log HOST -N", 5},
+                      Case{"log-table", "log --log HOST -N -o table", 5},
+                      Case{"log-text", "log --log HOST -N -o text", 5},
+                      Case{"log-json", "log --log HOST -o json", 5},
+                      Case{"log-csv", "log --log HOST -N -o csv", 5},
+                      Case{"log-failed", "log --log HOST -N --result failed", 5},
+                      Case{"log-last-reversed", "log --log HOST -N -n 3 -r", 5},
+                      Case{"log-raw", "log --log HOST -o raw --guest 6fe7fc2a --kind disk", 5},
+                      Case{"report-guest", "report --log HOST", 5},
+                      Case{"report-who", "report --log HOST --by who -N", 5},
+                      Case{"report-day-json", "report --log HOST --by day -o json", 5},
+                      Case{"report-resource", "report --log HOST --by resource", 5}),
+    [](const auto& info) {
+      std::string name = info.param.name;
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+TEST(ExitCodes, AreThoseOfTheTable) {
+  EXPECT_EQ(run("history web-1 --log HOST --until @1751328800").code, 0);
+  EXPECT_EQ(run("history nobody --log HOST").code, 4);
+  EXPECT_EQ(run("history web --log HOST").code, 4);  // exact names
+  EXPECT_EQ(run("history web* --glob --log HOST --until @1751328800").code, 0);
+  EXPECT_EQ(run("history --log HOST --since @1751329110").code, 5);
+  EXPECT_EQ(run("history --log HOST --since whenever").code, 2);
+  EXPECT_EQ(run("history --log HOST --since now --at now").code, 2);
+  EXPECT_EQ(run("log --log HOST --who no-such-user-here").code, 2);
+  EXPECT_EQ(run("history --log /nowhere/at/all").code, 8);
+  EXPECT_EQ(run("log --log HOST --since 2030-01-01").code, 1);
+}
+
+TEST(Notices, NameTheGapOnceAndAreSilencedByQuiet) {
+  EXPECT_NE(
+      run("history --log HOST").err.find("auditing was switched off from 2025-07-01 00:18:20"),
+      std::string::npos);
+  EXPECT_EQ(run("history --log HOST -q").err, "");
+}
+
+TEST(Terminal, NoNameCanForgeALineOrMoveTheCursor) {
+  for (const char* format : {"table", "short", "text"}) {
+    for (const std::string command : {"history", "log"}) {
+      const Answer answer = run(command + " --log HOST -o " + format);
+      EXPECT_EQ(answer.out.find('\x1b'), std::string::npos);
+      EXPECT_NE(answer.out.find("evil \\x1B[31m"), std::string::npos);
+    }
+  }
+}
+
+// The instance's own ledger, without daemon.
+TEST(OwnLedger, IsTheDefaultBelowARoot) {
+  const reader::Scratch scratch;
+  const std::string state = scratch.path("var/lib/tenure");
+  std::filesystem::create_directories(state);
+  auto ledger = ledger::Ledger::open(
+      {.dir = state + "/ledger", .key_path = state + "/key", .origin = "tenure/test"});
+  ASSERT_TRUE(ledger) << ledger.error().what();
+  const auto entry = [](trail::EntryState entry_state, uint16_t type, int64_t time_ms,
+                        const std::string& body) {
+    trail::Entry out;
+    out.state = entry_state;
+    out.type = type;
+    out.time_ms = time_ms;
+    out.body = body;
+    return trail::encode_entry(out);
+  };
+  const std::string who = " req-auid=1002 req-ses=9 req-uid=1002 req-pid=7 req-exe=\"/bin/tenure\"";
+  const std::string disk = "virt=kvm resrc=disk reason=start " + reader::vm() +
+                           " old-disk=\"?\" new-disk=\"/a\" access=rw txn=t run=1" + who;
+  using enum trail::EntryState;
+  ASSERT_TRUE(
+      (*ledger)->append({entry(Intent, trail::kVirtResource, 1000, disk),
+                         entry(Unsent, trail::kVirtResource, 1001,
+                               "virt=kvm resrc=disk reason=start " + reader::vm() +
+                                   " old-disk=\"?\" new-disk=\"/a\" access=rw txn=t grant=0 run=1" +
+                                   who + " res=success"),
+                         entry(Unsent, trail::kVirtControl, 1002,
+                               "virt=kvm op=start reason=booted " + reader::vm() +
+                                   " vm-pid=5 run=1" + who + " res=success")}));
+  const Answer answer = run("history web -o json --root " + scratch.path(""));
+  EXPECT_EQ(answer.code, 0) << answer.err;
+  const auto tenure = nlohmann::json::parse(answer.out);
+  EXPECT_EQ(tenure["id"], "/a");
+  EXPECT_EQ(tenure["from"]["ledger"], 1);
+  EXPECT_EQ(tenure["requester"]["auid"], 1002);
+  EXPECT_EQ(tenure["until"], nullptr);
+  const Answer log = run("log -o json --root " + scratch.path(""));
+  EXPECT_EQ(std::count(log.out.begin(), log.out.end(), '\n'), 2);  // an intent is no event
+  EXPECT_EQ(run("history --root " + scratch.path("elsewhere")).code, 1);
+}
+
+// Keys of the sections of tenure-json(5).
+std::map<std::string, std::set<std::string>> documented() {
+  std::map<std::string, std::set<std::string>> out;
+  std::istringstream page(read(TENURE_SOURCE_DIR "/man/tenure-json.5"));
+  std::string section;
+  std::string line;
+  std::string before;
+  while (std::getline(page, line)) {
+    if (line.starts_with(".SS "))
+      section = line.substr(4);
+    if (line.starts_with(".B ") && before == ".TP")
+      out[section].insert(line.substr(3));
+    before = line;
+  }
+  return out;
+}
+
+using Keys = std::map<std::string, std::set<std::string>>;
+
+void note(Keys& keys, const std::string& section, const nlohmann::json& object) {
+  for (const auto& [key, value] : object.items()) {
+    keys[section].insert(key);
+    if (!value.is_object())
+      continue;
+    if (key == "guess")
+      note(keys, "Guess", value);
+    else if (key.ends_with("requester"))
+      note(keys, "Requester", value);
+    else
+      note(keys, "Position", value);
+  }
+}
+
+void note_lines(Keys& keys, const std::string& section, const std::string& text) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    note(keys, section, nlohmann::json::parse(line));
+}
+
+TEST(JsonSchema, IsThatOfTheManPage) {
+  const reader::Scratch scratch;
+  // What host.log has not: a release by somebody, a record that is in the ledger alone.
+  const std::string state = scratch.path("ledger");
+  auto ledger = ledger::Ledger::open(
+      {.dir = state, .key_path = scratch.path("key"), .origin = "tenure/test"});
+  ASSERT_TRUE(ledger);
+  const std::string keys_of_ours = " txn=t grant=0 run=1 req-auid=1 req-uid=1 res=success";
+  std::vector<std::string> entries;
+  for (const std::string change : {"attach " + reader::vm() + " old-disk=\"?\" new-disk=\"/a\"",
+                                   "detach " + reader::vm() + " old-disk=\"/a\" new-disk=\"?\""}) {
+    trail::Entry entry;
+    entry.state = trail::EntryState::Unsent;
+    entry.type = trail::kVirtResource;
+    entry.time_ms = 1000;
+    entry.body = "virt=kvm resrc=disk reason=" + change + keys_of_ours;
+    entries.push_back(trail::encode_entry(entry));
+  }
+  ASSERT_TRUE((*ledger)->append(entries));
+  Keys printed;
+  note_lines(printed, "Tenure", run("history -o json --log HOST --log " + state).out);
+  note_lines(printed, "Run", run("history --runs -o json --log HOST").out);
+  note_lines(printed, "Event", run("log -o json --log HOST").out);
+  note_lines(printed, "Line of a report", run("report -o json --log HOST").out);
+  note_lines(printed, "Blind spot", run("history --blind-spots -o json --log HOST").out);
+  EXPECT_EQ(printed, documented());
+}
+
+}  // namespace
+}  // namespace tenure::cli
