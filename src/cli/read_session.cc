@@ -53,7 +53,10 @@ Result<reader::SourceSet> sources_of(const Options& options) {
   request.journal = options.journal;
   request.follow = options.follow;
   request.ledger = paths.ledger;
-  request.ledger_only = names_root(options);
+  // An ordinary user's own instance stands for itself; without one they may still read the host's
+  // logs.
+  const bool own = !paths.root.empty() && ::access(paths.ledger.c_str(), F_OK) == 0;
+  request.ledger_only = names_root(options) || own;
   TRY(reader::SourceSet set, reader::open_sources(request));
   if (set.sources.empty() && !set.problems.empty())
     return fail(set.problems.front());

@@ -254,6 +254,16 @@ Result<> open_named(const std::vector<std::string>& logs, SourceSet& set) {
   return {};
 }
 
+// There may be none yet; one that may not be read is a problem.
+void add_own_ledger(const std::string& folder, SourceSet& set) {
+  const auto read =
+      ledger::read_entries(folder, 0, [](uint64_t, std::string_view) { return false; });
+  if (!read && read.error().code() == Errc::Denied)
+    set.problems.push_back(read.error());
+  else if (read || read.error().code() != Errc::NotFound)
+    set.sources.push_back(ledger_source(folder));
+}
+
 }  // namespace
 
 RotatedName parse_rotated(const std::string& name) {
@@ -316,8 +326,7 @@ Result<SourceSet> open_sources(const SourceRequest& request) {
     return set;
   if (!request.ledger_only)
     open_system_logs(auditd_log_file(request.auditd_conf), set);
-  if (is_ledger(request.ledger))
-    set.sources.push_back(ledger_source(request.ledger));
+  add_own_ledger(request.ledger, set);
   return set;
 }
 
