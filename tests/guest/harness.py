@@ -260,10 +260,15 @@ class Instance:
             return json.load(file)
         return {}
 
+    def new_uuid(self):
+        """Of this test alone: cgroups are named by it, and other tests may run beside this one."""
+        uuid = f"{os.getpid():08x}-{len(self.uuids):04x}-4000-8000-{int(time.monotonic() * 1e6) % 16 ** 12:012x}"
+        self.uuids.add(uuid)
+        return uuid
+
     def add_guest(self, name, devices="", head="", uuid=None):
         """A definition of a firmware-only guest with one small disk and what `devices` adds; returns the XML's path."""
-        uuid = uuid or f"{os.getpid():08x}-{len(self.uuids):04x}-4000-8000-{int(time.monotonic() * 1e6) % 16 ** 12:012x}"
-        self.uuids.add(uuid)
+        uuid = uuid or self.new_uuid()
         disk = self.image(f"disk-{uuid}.img")
         path = os.path.join(self.folder, f"{uuid}.xml")
         with open(path, "w", encoding="utf-8") as file:
@@ -327,7 +332,7 @@ class Instance:
         self.cleanup.callback(run, "ip", "link", "delete", bridge, check=False)
         run("ip", "link", "set", bridge, "up")
         with open(os.path.join(ROOT, "examples", "demo.xml"), encoding="utf-8") as file:
-            xml = file.read()
+            xml = re.sub("<uuid>.*</uuid>", f"<uuid>{self.new_uuid()}</uuid>", file.read())
         for name, value in (("@DIR@", self.folder), ("@LOOP@", loop), ("@BRIDGE@", bridge), ("@TYPE@", "qemu")):
             xml = xml.replace(name, value)
         path = os.path.join(self.folder, "demo.xml")
