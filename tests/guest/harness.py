@@ -114,6 +114,7 @@ def audit_lease():
         lease = AuditLease() if os.geteuid() == 0 and settings.get("enabled") in (0, 1) else None
         _LEASE.append(lease)
         if lease:
+            run("auditctl", "-b", "8192")  # without an auditd the kernel is slow to get rid of records
             lease.enable(1)
             atexit.register(lease.close)
     return _LEASE[0]
@@ -180,6 +181,13 @@ class Instance:
             shown = run("bpftool", "-j", "prog", "show", "pinned", pin, check=False)
             if shown.returncode == 0 and json.loads(shown.stdout)["id"] == program:
                 self.pins.add(os.path.dirname(pin))
+
+    def wait_ended(self, uuid):
+        """Returns once the daemon has forgotten that guest's run, which it does after the last record."""
+        deadline = time.monotonic() + 30
+        while os.path.exists(f"{self.root}/run/tenure/runs/{uuid}"):
+            assert time.monotonic() < deadline, f"the run of {uuid} does not end"
+            select_pause()
 
     def own_pins(self):
         """The folders where the daemon's device programs are pinned; they go with this instance."""
