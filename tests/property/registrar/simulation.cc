@@ -196,6 +196,7 @@ bool Simulation::together(std::vector<asio::awaitable<void>> tasks) {
     for (auto& task : tasks) asio::co_spawn(pool_, std::move(task), ended);
   });
   all_done.get_future().get();
+  drain(pool_);
   if (other)
     std::rethrow_exception(other);
   return died;

@@ -131,7 +131,11 @@ TEST_F(ReplayTest, EveryPointOfDeathCanBeClosed) {
       reset();
       size_t from = fate.steps();
       fate.crash_at(from + step, when);
-      EXPECT_THROW(live(), Crash);
+      try {
+        live();
+      } catch (const Crash&) {
+      }
+      EXPECT_TRUE(fate.dead());
       fate.revive();
       auto replay = ledger.replay();
       ASSERT_TRUE(replay);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <asio/co_spawn.hpp>
+#include <asio/post.hpp>
 #include <asio/thread_pool.hpp>
 #include <asio/use_future.hpp>
 #include <deque>
@@ -96,11 +97,16 @@ class MemoryLedger final : public ledger::Ledger {
     fate_.end();
     return first;
   }
+  // On the pool and awaited by nobody: a death in it is the death of all that comes after.
   Result<> publish() override {
-    if (int err = fate_.begin(Step::Publish))
-      return tenure::fail(sys_error("publish", "ledger", err));
-    published_ = entries.size();
-    fate_.end();
+    try {
+      if (int err = fate_.begin(Step::Publish))
+        return tenure::fail(sys_error("publish", "ledger", err));
+      published_ = entries.size();
+      fate_.end();
+    } catch (const Crash&) {
+      return tenure::fail(Errc::Io, "publish: the daemon died");
+    }
     return {};
   }
   uint64_t size() const override { return entries.size(); }
@@ -191,6 +197,12 @@ class World final : public registrar::Seams {
   Fate& fate_;
 };
 
+// Waits until the one thread of `pool` has nothing left to do: a handler that ran as this was asked
+// has posted what it had to before the second round trip.
+inline void drain(asio::thread_pool& pool) {
+  for (int i = 0; i < 2; ++i) asio::post(pool, asio::use_future).get();
+}
+
 // Runs a coroutine to its end on `pool`; a Crash is thrown on to the caller.
 template <class T>
 T run(asio::thread_pool& pool, asio::awaitable<T> task) {
@@ -198,7 +210,10 @@ T run(asio::thread_pool& pool, asio::awaitable<T> task) {
   auto body = [slot](asio::awaitable<T> inner) -> asio::awaitable<void> {
     slot->emplace(co_await std::move(inner));
   };
-  asio::co_spawn(pool, body(std::move(task)), asio::use_future).get();
+  std::future<void> ended = asio::co_spawn(pool, body(std::move(task)), asio::use_future);
+  ended.wait();
+  drain(pool);
+  ended.get();
   return std::move(**slot);
 }
 
