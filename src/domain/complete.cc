@@ -163,6 +163,11 @@ Result<> check_iothreads(const Domain& d) {
 }
 
 Result<> check_single(const Domain& d) {
+  const size_t cells = d.cpu ? d.cpu->cells.size() : 0;
+  for (const auto& [cell, policy] : d.numatune.value_or(Numatune{}).cells) {
+    if (cell >= cells)
+      return fail(error_at(d, d.numatune->place, "<memnode>: no such cell"));
+  }
   if (d.graphics.size() > 1) {
     return fail(error_at(d, d.graphics[1].place, "<graphics>: only one", Errc::Unsupported));
   }

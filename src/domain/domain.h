@@ -19,10 +19,10 @@
 
 namespace tenure::domain {
 
-inline constexpr size_t kMaxXml = 4U << 20U;     // bytes of a definition
-inline constexpr size_t kMaxDepth = 64;          // nested elements
-inline constexpr size_t kMaxElements = 100'000;  // elements of a definition
-inline constexpr size_t kMaxName = 255;          // bytes of a guest's name
+inline constexpr size_t kMaxXml = 4U << 20U;    // bytes of a definition
+inline constexpr size_t kMaxDepth = 256;        // nested elements
+inline constexpr size_t kMaxElements = 20'000;  // elements of a definition
+inline constexpr size_t kMaxName = 255;         // bytes of a guest's name
 inline constexpr uint32_t kMaxVcpus = 4096;
 
 struct Loader {
@@ -123,6 +123,18 @@ struct MemoryBacking {
   std::optional<uint32_t> allocation_threads;
 };
 
+// On which nodes of the host the guest's memory lies.
+struct NumaPolicy {
+  std::string mode;     // strict, preferred, interleave
+  std::string nodeset;  // of the host: "0,2-3"
+};
+
+struct Numatune {
+  Place place;
+  std::optional<NumaPolicy> memory;                    // for all
+  std::vector<std::pair<uint32_t, NumaPolicy>> cells;  // by cell, before `memory`
+};
+
 struct Events {
   std::string on_poweroff = "destroy";
   std::string on_reboot = "restart";  // restart, destroy
@@ -148,6 +160,7 @@ struct Domain {
   uint32_t iothreads = 0;
   std::string genid;  // uuid text; "generate" if it is ours to make
   MemoryBacking memory_backing;
+  std::optional<Numatune> numatune;
   Os os;
   std::vector<Feature> features;
   std::optional<Cpu> cpu;

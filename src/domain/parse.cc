@@ -149,6 +149,8 @@ Result<Domain> parse(std::string_view xml, std::string_view source_name) {
   parse_identity(e, d);
   parse_memory(e, d);
   parse_vcpus(e, d);
+  if (auto numatune = e.child("numatune"))
+    d.numatune = parse_numatune(*numatune);
   if (auto os = e.child("os")) {
     d.os = parse_os(*os);
   } else {

@@ -15,6 +15,7 @@ Os parse_os(const Element& e);
 std::vector<Feature> parse_features(const Element& e);
 Clock parse_clock(const Element& e);
 MemoryBacking parse_memory_backing(const Element& e);
+Numatune parse_numatune(const Element& e);
 
 // parse_common.cc: what all devices share: <alias>, <address>, <boot>
 DeviceInfo parse_info(const Element& e);

@@ -125,6 +125,15 @@ void parse_hyperv(const Element& e, std::vector<Feature>& features) {
   }
 }
 
+NumaPolicy parse_policy(const Element& e) {
+  NumaPolicy policy{.mode = e.choice("mode", {"strict", "preferred", "interleave"}),
+                    .nodeset = e.required("nodeset")};
+  if (policy.mode.empty())
+    policy.mode = "strict";
+  check_ranges(e, policy.nodeset, 1024);  // MAX_NUMNODES of the kernel
+  return policy;
+}
+
 Timer parse_timer(const Element& e) {
   Timer timer{.place = e.place()};
   timer.name = e.choice("name", {"rtc", "pit", "hpet", "kvmclock", "hypervclock", "tsc"});
@@ -259,6 +268,22 @@ MemoryBacking parse_memory_backing(const Element& e) {
     backing.allocation_threads = allocation->number<uint32_t>("threads", 1, 1024);
   }
   return backing;
+}
+
+Numatune parse_numatune(const Element& e) {
+  Numatune tune{.place = e.place()};
+  if (auto memory = e.child("memory")) {
+    memory->choice("placement", {"static"});
+    tune.memory = parse_policy(*memory);
+  }
+  for (const Element& node : e.children("memnode")) {
+    const auto cell = node.number<uint32_t>("cellid", 0, 127);
+    const auto same = [&](const auto& other) { return other.first == cell; };
+    if (!cell || std::ranges::any_of(tune.cells, same))
+      node.invalid("each cell once, by its id");
+    tune.cells.emplace_back(cell.value_or(0), parse_policy(node));
+  }
+  return tune;
 }
 
 }  // namespace tenure::domain

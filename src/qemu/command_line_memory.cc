@@ -50,6 +50,28 @@ std::optional<uint64_t> page_kib(const MemoryBacking& backing, uint32_t cell) {
   return chosen;
 }
 
+void add_host_nodes(Json& json, const Domain& d, uint32_t cell) {
+  if (!d.numatune)
+    return;
+  std::optional<domain::NumaPolicy> policy = d.numatune->memory;
+  for (const auto& [id, own] : d.numatune->cells) {
+    if (id == cell)
+      policy = own;
+  }
+  if (!policy)
+    return;
+  std::string nodes;
+  for (std::string_view piece : split(policy->nodeset, ',')) {
+    const auto ends = split(piece, '-');
+    const auto first = parse_int<uint32_t>(ends.front()), last = parse_int<uint32_t>(ends.back());
+    for (uint32_t node = first.value_or(1); node <= last.value_or(0); ++node) {
+      nodes += (nodes.empty() ? "" : ",") + std::to_string(node);
+    }
+  }
+  json.raw("host-nodes", "[" + nodes + "]");
+  json.text("policy", policy->mode == "strict" ? "bind" : policy->mode);
+}
+
 Json backend(const Domain& d, std::string_view id, uint64_t kib, uint32_t cell,
              std::string_view access) {
   const MemoryBacking& backing = d.memory_backing;
@@ -69,6 +91,7 @@ Json backend(const Domain& d, std::string_view id, uint64_t kib, uint32_t cell,
   if (backing.allocation == "immediate")
     json.flag("prealloc", true);
   json.maybe("prealloc-threads", backing.allocation_threads);
+  add_host_nodes(json, d, cell);
   return json.number("size", whole_mib(kib) * kKibi * kKibi);
 }
 
