@@ -175,7 +175,7 @@ TEST_F(RegistrarTest, AClaimThatCannotBeRecordedIsNeverTried) {
 // and its record lost.
 TEST_F(RegistrarTest, AnIntentLeavesRoomForItsResult) {
   for (size_t size = 3800; size < 4200; size += 3) {
-    ledger.entries.clear();
+    ledger.clear();
     world.present.clear();
     auto op = operation(journal());
     std::vector<model::Claim> claims{acl_claim(std::string(size, '"'))};

@@ -88,7 +88,7 @@ class ReplayTest : public RegistrarTest {
 
   void reset() {
     fate.revive();
-    ledger.entries.clear();
+    ledger.clear();
     world.present.clear();
   }
 };

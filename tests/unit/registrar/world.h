@@ -120,6 +120,10 @@ class MemoryLedger final : public ledger::Ledger {
       return {};
     });
   }
+  void clear() {
+    entries.clear();
+    published_ = 0;
+  }
   std::vector<std::string> entries;
 
  private:
