@@ -181,8 +181,8 @@ void Journal::keep(const kernel::AuditMessage& message, const kernel::AuditRecei
                      .serial = confirmed ? receipt.serial : 0,
                      .pid = confirmed ? receipt.pid : getpid(),
                      .uid = confirmed ? receipt.uid : geteuid(),
-                     .auid = receipt.auid,
-                     .ses = receipt.ses,
+                     .auid = confirmed ? receipt.auid : kUnsetId,
+                     .ses = confirmed ? receipt.ses : kUnsetId,
                      .body = receipt.text};
   waiting_.push_back(trail::encode_entry(entry));
 }
