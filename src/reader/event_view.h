@@ -18,7 +18,7 @@ namespace tenure::reader {
 struct EventView {
   int64_t time_ms = 0;
   uint64_t serial = 0;  // 0: the record stands in the ledger alone
-  std::string proof;  // "audit(…:7)", "ledger(7)"
+  std::string proof;    // "audit(…:7)", "ledger(7)"
   std::string node;
   std::string type;  // "VIRT_RESOURCE"
   std::string

@@ -23,7 +23,7 @@ namespace {
 
 constexpr size_t kBlock = 1 << 20;        // of a stream
 constexpr size_t kLedgerArena = 1 << 18;  // bytes of entries in one batch
-constexpr size_t kTasksAhead = 16;        // how far reading may run ahead of understanding
+constexpr size_t kTasksAhead = 32;        // how far reading may run ahead of understanding
 constexpr size_t kBatchesAhead = 8;       // of one stream
 
 // A segment of a plain file, or a whole source of another kind.

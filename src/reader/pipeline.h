@@ -21,8 +21,8 @@ struct ReadOptions {
 
 // Calls `each`, on the calling thread, with every batch, in order; false stops. Errors of single
 // sources become damage (ReadError) of a batch, so that the others are read all the same. The
-// sources' descriptors are used up. Memory: about 2 MiB a thread and 1 MiB for each of at most
-// 16 segments that are ahead.
+// sources' descriptors are used up. Memory: about 2 MiB a thread and at most 0.5 MiB for each of 32
+// segments that are ahead.
 Result<> read_sources(SourceSet& set, const ReadOptions& options,
                       const std::function<bool(Batch)>& each);
 

@@ -16,7 +16,7 @@
 namespace tenure::reader {
 namespace {
 
-constexpr size_t kStep = 8192;  // how much more is read to find the end of the last line
+constexpr size_t kStep = 1024;  // how much more is read to find the end of the last line
 
 // A stretch of the file from `from` on; grows to the right.
 class Window {

@@ -11,7 +11,7 @@
 namespace tenure::reader {
 
 // Small enough to stay in a core's second-level cache between read(2) and scan.
-inline constexpr uint64_t kSegment = 512 * 1024;
+inline constexpr uint64_t kSegment = 256 * 1024;
 
 struct Segment {
   std::string_view bytes;  // into the buffer given to read_segment()
