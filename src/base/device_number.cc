@@ -9,9 +9,12 @@ namespace tenure {
 
 std::string to_string(Access access) {
   std::string text;
-  if (access.read) text += 'r';
-  if (access.write) text += 'w';
-  if (access.mknod) text += 'm';
+  if (access.read)
+    text += 'r';
+  if (access.write)
+    text += 'w';
+  if (access.mknod)
+    text += 'm';
   return text;
 }
 
@@ -38,11 +41,14 @@ std::string rdev_hex(const DeviceNumber& dev) {
 }
 
 std::optional<DeviceNumber> device_of(uint32_t st_mode, uint64_t st_rdev) {
-  if (!S_ISBLK(st_mode) && !S_ISCHR(st_mode)) return std::nullopt;
+  if (!S_ISBLK(st_mode) && !S_ISCHR(st_mode))
+    return std::nullopt;
   return DeviceNumber{S_ISBLK(st_mode) ? DeviceType::Block : DeviceType::Char, major(st_rdev),
                       minor(st_rdev)};
 }
 
-uint64_t to_dev_t(const DeviceNumber& dev) { return makedev(dev.major, dev.minor); }
+uint64_t to_dev_t(const DeviceNumber& dev) {
+  return makedev(dev.major, dev.minor);
+}
 
 }  // namespace tenure

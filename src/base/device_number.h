@@ -30,9 +30,7 @@ struct Access {
   auto operator<=>(const Access&) const = default;
   bool none() const { return !read && !write && !mknod; }
   Access operator|(Access o) const { return {read || o.read, write || o.write, mknod || o.mknod}; }
-  Access minus(Access o) const {
-    return {read && !o.read, write && !o.write, mknod && !o.mknod};
-  }
+  Access minus(Access o) const { return {read && !o.read, write && !o.write, mknod && !o.mknod}; }
   bool covers(Access o) const { return o.minus(*this).none(); }
 };
 

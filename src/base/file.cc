@@ -15,7 +15,8 @@ Result<UniqueFd> open_file(const std::string& path, int flags, unsigned mode) {
 
 Result<UniqueFd> open_at(int dir_fd, const std::string& path, int flags, unsigned mode) {
   int fd = openat(dir_fd, path.c_str(), flags | O_CLOEXEC, mode);
-  if (fd < 0) return fail_sys("open", path);
+  if (fd < 0)
+    return fail_sys("open", path);
   return UniqueFd(fd);
 }
 
@@ -29,9 +30,12 @@ Result<std::string> read_fd(int fd, size_t max_bytes, std::string_view name) {
   char chunk[16384];
   for (;;) {
     ssize_t n = read(fd, chunk, sizeof chunk);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail_sys("read", name);
-    if (n == 0) return bytes;
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return fail_sys("read", name);
+    if (n == 0)
+      return bytes;
     if (bytes.size() + static_cast<size_t>(n) > max_bytes)
       return fail(Errc::Invalid, fmt::format("read {}: larger than {} bytes", name, max_bytes));
     bytes.append(chunk, static_cast<size_t>(n));
@@ -41,8 +45,10 @@ Result<std::string> read_fd(int fd, size_t max_bytes, std::string_view name) {
 Result<> write_all(int fd, std::string_view bytes, std::string_view name) {
   while (!bytes.empty()) {
     ssize_t n = write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail_sys("write", name);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return fail_sys("write", name);
     bytes.remove_prefix(static_cast<size_t>(n));
   }
   return {};
@@ -52,12 +58,15 @@ Result<> write_file_atomic(const std::string& path, std::string_view bytes, unsi
   std::string temporary = path + ".tmp";
   TRY(UniqueFd fd, open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode));
   TRY_OK(write_all(fd.get(), bytes, temporary));
-  if (fsync(fd.get()) < 0) return fail_sys("fsync", temporary);
-  if (rename(temporary.c_str(), path.c_str()) < 0) return fail_sys("rename to", path);
+  if (fsync(fd.get()) < 0)
+    return fail_sys("fsync", temporary);
+  if (rename(temporary.c_str(), path.c_str()) < 0)
+    return fail_sys("rename to", path);
   size_t slash = path.rfind('/');
   std::string folder = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
   TRY(UniqueFd dir, open_file(folder, O_RDONLY | O_DIRECTORY));
-  if (fsync(dir.get()) < 0) return fail_sys("fsync", folder);
+  if (fsync(dir.get()) < 0)
+    return fail_sys("fsync", folder);
   return {};
 }
 
@@ -65,8 +74,10 @@ Result<> make_dirs(const std::string& path, unsigned mode) {
   for (size_t at = 1; at != path.npos;) {
     at = path.find('/', at);
     std::string prefix = path.substr(0, at);
-    if (mkdir(prefix.c_str(), mode) < 0 && errno != EEXIST) return fail_sys("mkdir", prefix);
-    if (at != path.npos) ++at;
+    if (mkdir(prefix.c_str(), mode) < 0 && errno != EEXIST)
+      return fail_sys("mkdir", prefix);
+    if (at != path.npos)
+      ++at;
   }
   return {};
 }

@@ -23,8 +23,8 @@ Result<std::string> read_fd(int fd, size_t max_bytes, std::string_view name_for_
 // write(2) until all is written or it fails.
 Result<> write_all(int fd, std::string_view bytes, std::string_view name_for_errors);
 
-// Writes `path`.tmp beside it, fsyncs, renames over `path`, fsyncs the folder: after a crash the file
-// is the old or the new one, whole.
+// Writes `path`.tmp beside it, fsyncs, renames over `path`, fsyncs the folder: after a crash the
+// file is the old or the new one, whole.
 Result<> write_file_atomic(const std::string& path, std::string_view bytes, unsigned mode = 0600);
 
 // mkdir -p; `mode` for the folders that it makes.

@@ -13,9 +13,9 @@ struct Requester {
   uint32_t auid = kUnsetId;  // /proc/PID/loginuid
   uint32_t ses = kUnsetId;   // /proc/PID/sessionid
   uint32_t uid = kUnsetId;
-  int32_t pid = 0;           // in the daemon's pid namespace
-  std::string exe = "?";     // /proc/PID/exe
-  std::string tty = "?";     // "pts/3", "?" if none
+  int32_t pid = 0;        // in the daemon's pid namespace
+  std::string exe = "?";  // /proc/PID/exe
+  std::string tty = "?";  // "pts/3", "?" if none
   bool operator==(const Requester&) const = default;
 };
 

@@ -21,9 +21,12 @@ Paths paths_below(std::string root) {
 }
 
 std::string choose_root(const std::string& option) {
-  if (!option.empty()) return option;
-  if (const char* env = std::getenv("TENURE_ROOT"); env != nullptr && *env != '\0') return env;
-  if (geteuid() == 0) return "";
+  if (!option.empty())
+    return option;
+  if (const char* env = std::getenv("TENURE_ROOT"); env != nullptr && *env != '\0')
+    return env;
+  if (geteuid() == 0)
+    return "";
   const char* home = std::getenv("HOME");
   return std::string(home != nullptr ? home : "/tmp") + "/.local/state/tenure";
 }

@@ -10,7 +10,9 @@ Error Error::context(std::string_view outer) && {
   return std::move(*this);
 }
 
-Error Error::context(std::string_view outer) const& { return Error(*this).context(outer); }
+Error Error::context(std::string_view outer) const& {
+  return Error(*this).context(outer);
+}
 
 Errc errc_of(int err) {
   switch (err) {
@@ -43,8 +45,10 @@ Errc errc_of(int err) {
 
 Error sys_error(std::string_view operation, std::string_view object, int err) {
   std::string what(operation);
-  if (!object.empty()) what.append(" ").append(object);
-  what.append(": ").append(strerrordesc_np(err) != nullptr ? strerrordesc_np(err) : "unknown errno");
+  if (!object.empty())
+    what.append(" ").append(object);
+  what.append(": ").append(strerrordesc_np(err) != nullptr ? strerrordesc_np(err)
+                                                           : "unknown errno");
   return Error{errc_of(err), std::move(what), err};
 }
 

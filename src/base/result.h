@@ -23,7 +23,7 @@ enum class Errc {
   Io,           // any other system call failure
   Lost,         // a peer or a record is gone (hang-up, unconfirmed audit record)
   Timeout,
-  Internal,     // a broken invariant of ours
+  Internal,  // a broken invariant of ours
 };
 
 // One failure. `what` is a chain, outermost first: "attach disk vdb to web1: allow b 7:0 rw: map
@@ -62,7 +62,9 @@ Errc errc_of(int err);
 inline std::unexpected<Error> fail(Errc code, std::string what) {
   return std::unexpected(Error{code, std::move(what)});
 }
-inline std::unexpected<Error> fail(Error error) { return std::unexpected(std::move(error)); }
+inline std::unexpected<Error> fail(Error error) {
+  return std::unexpected(std::move(error));
+}
 inline std::unexpected<Error> fail_sys(std::string_view operation, std::string_view object,
                                        int err = errno) {
   return std::unexpected(sys_error(operation, object, err));
@@ -75,12 +77,14 @@ inline std::unexpected<Error> fail_sys(std::string_view operation, std::string_v
 
 // TRY(auto x, expr): declares x from the value of expr or returns its error. TRY_OK(expr) drops the
 // value. The CO_ forms are for coroutines. std::expected of GCC 12 has no and_then. For .cc files.
-#define TENURE_TRY_(tmp, decl, expr, ret)                    \
-  auto tmp = (expr);                                         \
-  if (!tmp) ret std::unexpected(std::move(tmp).error());     \
+#define TENURE_TRY_(tmp, decl, expr, ret)        \
+  auto tmp = (expr);                             \
+  if (!tmp)                                      \
+    ret std::unexpected(std::move(tmp).error()); \
   decl = std::move(*tmp)
 #define TENURE_TRY_OK_(tmp, expr, ret) \
-  if (auto tmp = (expr); !tmp) ret std::unexpected(std::move(tmp).error())
+  if (auto tmp = (expr); !tmp)         \
+  ret std::unexpected(std::move(tmp).error())
 #define TRY(decl, expr) TENURE_TRY_(TENURE_CAT(try_, __LINE__), decl, expr, return)
 #define CO_TRY(decl, expr) TENURE_TRY_(TENURE_CAT(try_, __LINE__), decl, expr, co_return)
 #define TRY_OK(expr) TENURE_TRY_OK_(TENURE_CAT(try_, __LINE__), expr, return)

@@ -10,12 +10,14 @@
 
 namespace tenure {
 
-// The whole of `text` as a number in `base`; nullopt on anything else (sign, space, overflow, rest).
+// The whole of `text` as a number in `base`; nullopt on anything else (sign, space, overflow,
+// rest).
 template <class Int>
 std::optional<Int> parse_int(std::string_view text, int base = 10) {
   Int value{};
   auto [end, err] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  if (err != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  if (err != std::errc{} || end != text.data() + text.size())
+    return std::nullopt;
   return value;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the device program and the daemon share: keys and values of the maps. The maps are pinned and
- * outlive the daemon, so any change here, or in what the program does, takes a new
+ * What the device program and the daemon share: keys and values of the maps. The maps are pinned
+ * and outlive the daemon, so any change here, or in what the program does, takes a new
  * TENURE_FENCE_LAYOUT; the daemon refuses pins of another layout.
  */
 #pragma once
@@ -13,9 +13,9 @@
 /* Kernel minors have 20 bits (MINORBITS of linux/kdev_t.h), so this is never a real one. */
 #define TENURE_ANY_MINOR 0xffffffffU
 
-#define TENURE_MAX_RULES 65536       /* about 20 a guest */
+#define TENURE_MAX_RULES 65536         /* about 20 a guest */
 #define TENURE_RING_BYTES (256 * 1024) /* about 3600 denials of 72 bytes */
-#define TENURE_COMM_BYTES 16         /* TASK_COMM_LEN */
+#define TENURE_COMM_BYTES 16           /* TASK_COMM_LEN */
 
 /* Indices of the map `counters`. */
 enum tenure_counter {

@@ -21,7 +21,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto again = tenure::domain::parse_complete(xml, "fuzz.xml");
   if (!again)
     std::abort();
-  if (argv != tenure::qemu::command_line(*again, wiring))
+  const auto argv_again = tenure::qemu::command_line(*again, wiring);
+  if (argv.has_value() != argv_again.has_value() || (argv && *argv != *argv_again))
     std::abort();
+  std::abort();
   return 0;
 }

@@ -292,10 +292,8 @@ inline model::Claim memory_claim(uint64_t kib) {
                              .set("new-mem", kib));
 }
 inline trail::Record control(std::string_view op, std::string_view reason) {
-  return trail::Record(trail::Kind::Control)
-      .set("op", op)
-      .set("reason", reason)
-      .set("vm-pid", uint64_t{4711});
+  trail::Record record(trail::Kind::Control);
+  return record.set("op", op).set("reason", reason).set("vm-pid", uint64_t{4711});
 }
 
 }  // namespace tenure::test
