@@ -233,8 +233,24 @@ class Instance:
                     found.append(int(pid))
         return found
 
+    def wait_published(self):
+        """A signed checkpoint follows an operation; waits until it covers all that is durable. Without a
+        daemon to ask, what is published is all there will be."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                info = self.call("Info")
+                info = info.get("parameters", info)
+            except (OSError, AssertionError, ValueError):
+                return
+            if info.get("ledger_size") == info.get("published"):
+                return
+            assert time.monotonic() < deadline, "the ledger is not published"
+            select_pause()
+
     def entries(self):
         """The published entries of the ledger as text, in order, read by docs/ledger-format.md alone."""
+        self.wait_published()
         ledger = f"{self.root}/var/lib/tenure/ledger"
         with open(f"{ledger}/checkpoint", encoding="utf-8") as file:
             size = int(file.read().splitlines()[1])

@@ -197,7 +197,11 @@ TEST_F(QmpGuest, QuitComesWithShutdownThenTheEnd) {
     asio::error_code woken;
     co_await over.async_wait(asio::redirect_error(asio::use_awaitable, woken));
   });
-  EXPECT_EQ(seen, (std::vector<std::string>{"SHUTDOWN", "QEMU hung up"}));
+  // The end is a hang-up, or a reset if QEMU went with something of ours unread.
+  ASSERT_EQ(seen.size(), 2U);
+  EXPECT_EQ(seen[0], "SHUTDOWN");
+  EXPECT_TRUE(seen[1] == "QEMU hung up" || seen[1].ends_with("Connection reset by peer"))
+      << seen[1];
   siginfo_t info{};
   ASSERT_EQ(waitid(P_PIDFD, static_cast<id_t>(launched->pidfd.get()), &info, WEXITED), 0);
   EXPECT_EQ(info.si_status, 0);
