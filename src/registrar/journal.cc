@@ -284,7 +284,8 @@ void Journal::publish_soon() {
   if (ledger_.published() == ledger_.size() || publishing_.exchange(true))
     return;
   asio::post(pool_, [this] {
-    [[maybe_unused]] Result<> tried_again_later = ledger_.publish();
+    while (ledger_.publish() && ledger_.published() != ledger_.size()) {
+    }
     publishing_ = false;
   });
 }
