@@ -150,8 +150,12 @@ Result<Outcome> RunSeams::add_acl(model::Claim& claim) {
   uint32_t uid = *options_.uid;
   auto outcome = get(claim, "acl") == "x" ? kernel::set_search_acl(fd.get(), uid)
                                           : kernel::set_file_acl(fd.get(), uid, claim.access);
-  if (!outcome)
+  if (!outcome) {
+    // It may have failed at its read-back; what is recorded as refused must not be there. The first
+    // error is the one to report.
+    static_cast<void>(kernel::remove_file_acl(fd.get(), uid));
     return fail(std::move(outcome).error().context(claim.id));
+  }
   files_.insert_or_assign(claim.id, std::move(fd));
   return outcome;
 }

@@ -167,7 +167,10 @@ Result<Cgroup> Cgroup::create(CgroupVersion version, const std::string& mount,
   std::string path = join(folder, name);
   if (mkdir(path.c_str(), 0755) < 0)
     return fail_sys("create cgroup", path);
-  return open(version, path);
+  auto cgroup = open(version, path);
+  if (!cgroup)
+    rmdir(path.c_str());  // what failed must not be left behind
+  return cgroup;
 }
 
 Result<Cgroup> Cgroup::open(CgroupVersion version, const std::string& path) {
