@@ -86,7 +86,7 @@ Result<> assign_drives(Domain& d) {
       return fail(error_at(d, disk.info.place, "<disk>: target " + disk.target + " is taken"));
     }
   }
-  std::ranges::stable_sort(d.disks, {}, [&](const Disk& disk) {
+  std::ranges::sort(d.disks, {}, [&](const Disk& disk) {
     return std::pair(rank.at(disk.bus), target_index(disk.target));
   });
   for (Disk& disk : d.disks) {

@@ -102,7 +102,7 @@ void parse_numa(const Element& e, Cpu& cpu) {
   for (const Element& cell : e.children("cell")) {
     cpu.cells.push_back(parse_cell(cell, static_cast<uint32_t>(cpu.cells.size())));
   }
-  std::ranges::stable_sort(cpu.cells, {}, &NumaCell::id);
+  std::ranges::sort(cpu.cells, {}, &NumaCell::id);
   for (uint32_t i = 0; i < cpu.cells.size(); ++i) {
     if (cpu.cells[i].id != i)
       e.invalid("the cells' ids must be 0, 1, 2 …, each once");
