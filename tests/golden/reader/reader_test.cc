@@ -96,8 +96,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"report-who", "report --log HOST --by who -N", 5},
                       Case{"report-day-json", "report --log HOST --by day -o json", 5},
                       Case{"report-resource", "report --log HOST --by resource", 5}),
-    [](const auto& info) {
-      std::string name = info.param.name;
+    [](const auto& test) {
+      std::string name = test.param.name;
       std::replace(name.begin(), name.end(), '-', '_');
       return name;
     });
