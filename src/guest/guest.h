@@ -51,6 +51,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   const std::vector<registrar::Hold>& holds() const { return holds_; }
   kernel::Fence* fence() { return seams_->fence(); }
   RunSeams& seams() { return *seams_; }
+  const RunSeams& seams() const { return *seams_; }
   qemu::Qmp* qmp() { return qmp_.get(); }
   // QEMU's own word: running, paused, shutdown …
   const std::string& status() const { return status_; }

@@ -160,6 +160,16 @@ Result<Outcome> RunSeams::add_acl(model::Claim& claim) {
   return outcome;
 }
 
+Result<UniqueFd> RunSeams::open_held(const model::Claim& claim) const {
+  auto it = files_.find(claim.id);
+  if (it == files_.end())
+    return open_file(claim.id, O_PATH);
+  UniqueFd copy(fcntl(it->second.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy)
+    return fail_sys("duplicate the descriptor of", claim.id);
+  return copy;
+}
+
 // The very file of the grant, or after a restart of the daemon what has its name now.
 Result<UniqueFd> RunSeams::acl_file(const model::Claim& claim) {
   auto it = files_.find(claim.id);

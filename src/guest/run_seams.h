@@ -40,6 +40,10 @@ class RunSeams final : public registrar::Seams {
   Result<> adopt(uint32_t slot);
 
   kernel::Fence* fence() { return fence_.get(); }
+  const kernel::Fence* fence() const { return fence_.get(); }
+  // An O_PATH descriptor of the file of a FileAcl claim: of the very file of the grant, or after a
+  // restart of what has its name now (NotFound: nothing).
+  Result<UniqueFd> open_held(const model::Claim& claim) const;
   const kernel::Cgroup* cgroup_v2() const { return v2_.get(); }
   const kernel::Cgroup* cgroup_v1() const { return v1_.get(); }
   // The fds of an interface, in the order of its queues; tun or macvtap, and vhost.

@@ -129,6 +129,18 @@ Result<bool> populated(int events_fd, const std::string& path) {
   return text.find("populated 1") != text.npos;
 }
 
+Result<std::vector<pid_t>> read_pids(int dir_fd, const char* file, const std::string& path) {
+  TRY(UniqueFd fd, open_at(dir_fd, file, O_RDONLY));
+  TRY(std::string text, read_fd(fd.get(), kMaxProcs, path + "/" + file));
+  std::vector<pid_t> pids;
+  for (std::string_view line : split(trim(text), '\n')) {
+    auto pid = parse_int<pid_t>(line);
+    if (pid && *pid > 0)
+      pids.push_back(*pid);  // 0: a process that our pid namespace does not show
+  }
+  return pids;
+}
+
 }  // namespace
 
 CgroupMounts parse_cgroup_mounts(std::string_view mountinfo) {
@@ -182,15 +194,11 @@ Result<Cgroup> Cgroup::open(CgroupVersion version, const std::string& path) {
 }
 
 Result<std::vector<pid_t>> Cgroup::processes() const {
-  TRY(UniqueFd fd, open_at(dir_.get(), "cgroup.procs", O_RDONLY));
-  TRY(std::string text, read_fd(fd.get(), kMaxProcs, path_ + "/cgroup.procs"));
-  std::vector<pid_t> pids;
-  for (std::string_view line : split(trim(text), '\n')) {
-    auto pid = parse_int<pid_t>(line);
-    if (pid && *pid > 0)
-      pids.push_back(*pid);  // 0: a process that our pid namespace does not show
-  }
-  return pids;
+  return read_pids(dir_.get(), "cgroup.procs", path_);
+}
+
+Result<std::vector<pid_t>> Cgroup::threads() const {
+  return read_pids(dir_.get(), version_ == CgroupVersion::V1 ? "tasks" : "cgroup.threads", path_);
 }
 
 Result<> Cgroup::add(pid_t pid) const {

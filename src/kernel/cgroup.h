@@ -48,6 +48,8 @@ class Cgroup {
 
   // cgroup.procs.
   Result<std::vector<pid_t>> processes() const;
+  // Thread ids: `tasks` on v1, `cgroup.threads` on v2.
+  Result<std::vector<pid_t>> threads() const;
   // Moves a process in by writing cgroup.procs.
   Result<> add(pid_t pid) const;
   // SIGKILL to all members: cgroup.kill on v2 (5.14+), else by pidfd for each process until a pass

@@ -50,6 +50,9 @@ class Fence {
   // Lost if not, with what was found. On v2 it reads the rules of all guests:
   // FenceControl::list_all().
   virtual Result<std::vector<AclRule>> list() const = 0;
+  // Ids of the device programs that somebody else attached to the very cgroup of this fence; none
+  // on v1.
+  virtual Result<std::vector<uint32_t>> other_programs() const = 0;
   // Takes the fence's own kernel objects away once the guest is gone: the map entries of its slot.
   // The program stays attached until the cgroup is removed, and without rules denies everything.
   virtual Result<> dissolve() = 0;

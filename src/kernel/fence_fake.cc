@@ -73,6 +73,11 @@ class FakeFence final : public Fence {
     return guest->rules;
   }
 
+  Result<std::vector<uint32_t>> other_programs() const override {
+    auto found = world_->guests.find(inode_);
+    return found == world_->guests.end() ? std::vector<uint32_t>{} : found->second.other_programs;
+  }
+
   Result<> dissolve() override {
     TRY_OK(begin(*world_, "dissolve"));
     auto found = world_->guests.find(inode_);

@@ -28,6 +28,7 @@ class FakeFenceWorld {
     std::vector<AclRule> rules;  // sorted; at most one a type, major, minor|any
     uint64_t denials = 0;
     bool dissolved = false;  // then create() may make it anew
+    std::vector<uint32_t> other_programs;
   };
   std::map<uint64_t, Guest> guests;
 

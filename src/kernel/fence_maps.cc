@@ -91,13 +91,26 @@ Result<> FenceMaps::detach(int cgroup_fd, const std::string& path) const {
   return {};
 }
 
-Result<bool> FenceMaps::attached(int cgroup_fd, const std::string& path) const {
-  uint32_t ids[kMaxAttached];
+Result<std::vector<uint32_t>> programs_of(int cgroup_fd, const std::string& path) {
+  std::vector<uint32_t> ids(kMaxAttached);
   uint32_t count = kMaxAttached, flags = 0;
-  int err = bpf_prog_query(cgroup_fd, BPF_CGROUP_DEVICE, 0, &flags, ids, &count);
+  int err = bpf_prog_query(cgroup_fd, BPF_CGROUP_DEVICE, 0, &flags, ids.data(), &count);
   if (err < 0)
     return fail_sys("query the device programs of", path, -err);
-  return std::find(ids, ids + count, objects_.program_id) != ids + count;
+  ids.resize(count);
+  return ids;
+}
+
+Result<bool> FenceMaps::attached(int cgroup_fd, const std::string& path) const {
+  TRY(auto ids, programs_of(cgroup_fd, path));
+  return std::ranges::find(ids, objects_.program_id) != ids.end();
+}
+
+Result<std::vector<uint32_t>> FenceMaps::other_programs(int cgroup_fd,
+                                                        const std::string& path) const {
+  TRY(auto ids, programs_of(cgroup_fd, path));
+  std::erase(ids, objects_.program_id);
+  return ids;
 }
 
 Result<tenure_guest> FenceMaps::guest(uint64_t cgroup_id) const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/device_number.h"
 #include "base/result.h"
@@ -43,6 +44,8 @@ class FenceMaps {
   Result<> detach(int cgroup_fd, const std::string& path) const;
   // BPF_PROG_QUERY of the cgroup itself: is our program among those attached?
   Result<bool> attached(int cgroup_fd, const std::string& path) const;
+  // The ids of the others.
+  Result<std::vector<uint32_t>> other_programs(int cgroup_fd, const std::string& path) const;
 
   // The storage that the cgroup with this id got when the program was attached.
   Result<tenure_guest> guest(uint64_t cgroup_id) const;

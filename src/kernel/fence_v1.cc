@@ -63,6 +63,7 @@ class FenceV1 final : public Fence {
   Result<Outcome> deny_all() override;
   Result<Outcome> set(const AclRule& rule) override;
   Result<Rules> list() const override;
+  Result<std::vector<uint32_t>> other_programs() const override { return {}; }
   Result<> dissolve() override { return {}; }  // the list goes with the cgroup
   Result<std::optional<uint64_t>> denials() const override { return std::nullopt; }
 

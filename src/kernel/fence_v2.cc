@@ -37,6 +37,9 @@ class FenceV2 final : public Fence {
   Result<Outcome> deny_all() override;
   Result<Outcome> set(const AclRule& rule) override;
   Result<Rules> list() const override;
+  Result<std::vector<uint32_t>> other_programs() const override {
+    return maps_->other_programs(cgroup_.dir.get(), cgroup_.path);
+  }
   Result<> dissolve() override;
   Result<std::optional<uint64_t>> denials() const override;
 

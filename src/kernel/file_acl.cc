@@ -130,6 +130,18 @@ Result<File> load(int fd) {
   return file;
 }
 
+// Where the file system has no ACLs the mode bits are all there is.
+Result<File> load_or_mode(int fd) {
+  Result<File> file = load(fd);
+  if (file || file.error().sys_errno() != EOPNOTSUPP)
+    return file;
+  File plain;
+  if (fstat(fd, &plain.facts) < 0)
+    return fail_sys("stat", path_of(fd));
+  plain.acl = from_mode(plain.facts.st_mode);
+  return plain;
+}
+
 // A minimal ACL becomes mode bits, and the attribute goes (posix_acl_update_mode() of the kernel).
 Result<> store(int fd, const Acl& acl) {
   const std::string path = path_of(fd);
@@ -267,6 +279,25 @@ Result<Outcome> remove_file_acl(int fd, uint32_t uid) {
   drop_needless_mask(acl);
   TRY_OK(store(fd, acl));
   return Outcome::Changed;
+}
+
+Result<FileGrant> file_grant_of(int fd, uint32_t uid) {
+  FileGrant grant;
+  TRY(File file, load_or_mode(fd));
+  auto take = [&](uint16_t bits) {
+    grant.access = to_access(bits);
+    grant.search = (bits & kSearchBit) != 0;
+  };
+  grant.is_owner = file.facts.st_uid == uid;
+  if (grant.is_owner) {
+    take(static_cast<uint16_t>(file.facts.st_mode >> 6 & 7));
+    return grant;
+  }
+  auto entry = find(file.acl, kUser, uid);
+  grant.has_entry = entry != file.acl.end();
+  if (grant.has_entry)
+    take(static_cast<uint16_t>(entry->perm & mask_of(file.acl)));
+  return grant;
 }
 
 Result<std::optional<Access>> file_acl_of(int fd, uint32_t uid) {

@@ -30,4 +30,14 @@ Result<Outcome> remove_file_acl(int fd, uint32_t uid);
 // What the entry of `uid` gives now, mask considered (read, write); nullopt if there is none.
 Result<std::optional<Access>> file_acl_of(int fd, uint32_t uid);
 
+// What the file gives `uid` for its own sake: as its owner, or by the entry in its name (mask
+// considered). What it gives everybody or a group is not in it.
+struct FileGrant {
+  bool is_owner = false;
+  bool has_entry = false;
+  Access access;  // read, write
+  bool search = false;
+};
+Result<FileGrant> file_grant_of(int fd, uint32_t uid);
+
 }  // namespace tenure::kernel

@@ -314,4 +314,17 @@ Result<std::string> link_master(const std::string& ifname) {
   return link_name(link.master);
 }
 
+std::string tun_name_of(pid_t pid, int fd) {
+  constexpr size_t kMaxFdinfo = 4096;  // bytes
+  auto text =
+      read_file("/proc/" + std::to_string(pid) + "/fdinfo/" + std::to_string(fd), kMaxFdinfo);
+  if (!text)
+    return "";
+  constexpr std::string_view kKey = "iff:";
+  for (std::string_view line : split(*text, '\n'))
+    if (line.starts_with(kKey))
+      return std::string(trim(line.substr(kKey.size())));
+  return "";
+}
+
 }  // namespace tenure::kernel

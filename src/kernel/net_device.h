@@ -2,6 +2,8 @@
 // tap, macvtap and vhost-net: opened by the daemon, handed to QEMU as fds.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -45,6 +47,10 @@ struct MacvtapRequest {
 Result<std::vector<NetFd>> open_macvtap(const MacvtapRequest& request);
 
 Result<NetFd> open_vhost_net();
+
+// The interface that a tun/tap descriptor of a process is attached to (iff: of its fdinfo,
+// drivers/net/tun.c); "" for any other file, or if it cannot be read.
+std::string tun_name_of(pid_t pid, int fd);
 
 // RTM_DELLINK; NotFound if it is gone.
 Result<> delete_link(const std::string& ifname);

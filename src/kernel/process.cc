@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <memory>
 
@@ -170,6 +171,18 @@ std::optional<OpenFile> read_open_file(int dir_fd, const char* name) {
   return file;
 }
 
+Result<std::vector<pid_t>> threads_of(pid_t pid) {
+  std::string path = proc_path(pid, "task");
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
+  if (!dir)
+    return fail_sys("open folder", path);
+  std::vector<pid_t> tids;
+  while (const dirent* entry = readdir(dir.get()))
+    if (auto tid = parse_int<pid_t>(entry->d_name))
+      tids.push_back(*tid);
+  return tids;
+}
+
 }  // namespace
 
 Result<ProcessId> process_id(pid_t pid) {
@@ -278,6 +291,24 @@ Result<std::vector<OpenFile>> open_files(pid_t pid) {
     if (std::optional<OpenFile> file = read_open_file(fd, entry->d_name))
       files.push_back(std::move(*file));
   }
+}
+
+bool is_kernel_helper_of(pid_t pid, pid_t owner) {
+  auto name = read_proc(pid, "comm");
+  // A kernel thread has no executable; a process could choose the same name.
+  return name && trim(*name) == fmt::format("vhost-{}", owner) &&
+         !read_link(AT_FDCWD, proc_path(pid, "exe"));
+}
+
+Result<size_t> threads_outside(const Cgroup& group, pid_t pid) {
+  TRY(std::vector<pid_t> before, threads_of(pid));
+  TRY(std::vector<pid_t> inside, group.threads());
+  TRY(std::vector<pid_t> after, threads_of(pid));
+  auto has = [](const std::vector<pid_t>& list, pid_t tid) {
+    return std::ranges::find(list, tid) != list.end();
+  };
+  return static_cast<size_t>(std::ranges::count_if(
+      before, [&](pid_t tid) { return has(after, tid) && !has(inside, tid); }));
 }
 
 Result<ProcessStatus> process_status(pid_t pid) {

@@ -12,6 +12,7 @@
 #include "base/identity.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "kernel/cgroup.h"
 
 namespace tenure::kernel {
 
@@ -52,6 +53,13 @@ struct OpenFile {
 };
 // All open files of the process; entries that vanish while reading are left out.
 Result<std::vector<OpenFile>> open_files(pid_t pid);
+
+// A kernel thread that works for `owner`: vhost-PID, which kernels before 6.4 put into the cgroups
+// of their owner (drivers/vhost/vhost.c).
+bool is_kernel_helper_of(pid_t pid, pid_t owner);
+// How many threads of `pid` are not among the threads of the cgroup. A thread that begins or ends
+// meanwhile counts for nothing.
+Result<size_t> threads_outside(const Cgroup& group, pid_t pid);
 
 // uid, effective capabilities, seccomp mode, as /proc/PID/status says.
 struct ProcessStatus {
