@@ -223,7 +223,7 @@ TEST(JsonSchema, IsThatOfTheManPage) {
   const std::string keys_of_ours = " txn=t grant=0 run=1 req-auid=1 req-uid=1 res=success";
   std::vector<std::string> entries;
   for (const std::string& change : {"attach " + reader::vm() + " old-disk=\"?\" new-disk=\"/a\"",
-                                   "detach " + reader::vm() + " old-disk=\"/a\" new-disk=\"?\""}) {
+                                    "detach " + reader::vm() + " old-disk=\"/a\" new-disk=\"?\""}) {
     trail::Entry entry;
     entry.state = trail::EntryState::Unsent;
     entry.type = trail::kVirtResource;
