@@ -77,6 +77,8 @@ const OptionSpec kOptions[] = {
      &Options::cursor_file},
     {"--by", "guest|resource|who|day", "What the report's lines are (default guest)", &Options::by,
      "guest resource who day"},
+    {"--html", "FILE", "Write a page with timeline and table to FILE instead (- is stdout)",
+     &Options::html},
 };
 
 #define TENURE_SOURCES "--log --journal --since --until --node "
@@ -112,7 +114,7 @@ const CommandSpec kCommands[] = {
     {"log", "The records", "", &Options::guest,
      TENURE_SOURCES "--follow --lines --reverse --who --guest --resource --result --kind "
                     "--cursor-file"},
-    {"report", "Summaries", "", &Options::guest, TENURE_SOURCES "--by --guest"},
+    {"report", "Summaries", "", &Options::guest, TENURE_SOURCES "--by --guest --html"},
     {"verify", "Check the ledger: signatures, tree, order", "", &Options::guest,
      "--live --proof --key --dir --log"},
     {"prove", "Print the inclusion proof of a record", "RECORD", &Options::record, "--dir"},

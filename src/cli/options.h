@@ -62,6 +62,7 @@ struct Options {
   std::string filter_kind;            // log --kind
   std::string cursor_file;            // log --cursor-file
   std::string by = "guest";           // report --by
+  std::string html;                   // report --html FILE
 
   // -o, or `fallback` if it was not given.
   OutputFormat output(OutputFormat fallback = OutputFormat::Table) const;

@@ -18,34 +18,6 @@ using reader::GuestSelector;
 using reader::Reading;
 using reader::ResourceSelector;
 
-struct Selection {
-  GuestSelector guest;
-  ResourceSelector resource;
-  reader::TimeRange range;
-};
-
-std::vector<Found> find_tenures(Reading& reading, const Selection& selection) {
-  std::vector<Found> found;
-  for (size_t i = 0; i < reading.streams.size(); ++i) {
-    reader::Stream& stream = reading.streams[i];
-    for (const model::Tenure& tenure : stream.book.tenures()) {
-      if (!selection.guest.matches(tenure.guest, tenure.uuid) ||
-          !selection.resource.matches(ResourceSelector::thing_of(tenure)) ||
-          !in_range(tenure, selection.range))
-        continue;
-      const auto guess =
-          tenure.from ? stream.guesses.find(tenure.from->order) : stream.guesses.end();
-      const bool guessed = tenure.requester == nullptr && guess != stream.guesses.end();
-      found.push_back({.tenure = &tenure,
-                       .run = &stream.book.run_of(tenure),
-                       .guess = guessed ? &guess->second : nullptr,
-                       .stream = i});
-    }
-  }
-  sort_found(found);
-  return found;
-}
-
 int no_such_guest(const Error& error) {
   complain(error.what());
   return to_int(ExitCode::NoSuchGuest);
@@ -238,6 +210,8 @@ void print_summary(const Options& options, const reader::Summary& summary) {
 }  // namespace
 
 int run_report(const Options& options) {
+  if (!options.html.empty())
+    return run_report_page(options);
   const auto range = range_of(options);
   if (!range)
     return give_up(range.error());

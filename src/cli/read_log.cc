@@ -33,8 +33,12 @@ class EventPrinter {
   std::string line(const Event& event, const EventView& view) {
     if (format_ == OutputFormat::Raw)
       return evidence(event.text);
-    if (format_ == OutputFormat::Json)
-      return json(view);
+    if (format_ == OutputFormat::Json) {
+      std::string out;
+      reader::append_json_line(out, view);
+      out.pop_back();  // the newline
+      return out;
+    }
     if (format_ == OutputFormat::Csv)
       return csv(view);
     return printable(format_ == OutputFormat::Text ? sentence(view) : terse(view));
@@ -115,49 +119,6 @@ class EventPrinter {
     std::string out;
     for (const std::string& cell : cells(view)) out += (out.empty() ? "" : ",") + csv_cell(cell);
     return out;
-  }
-
-  static void text(std::string& out, std::string_view key, const std::string& value) {
-    out += fmt::format(",\"{}\":", key);
-    value.empty() ? void(out += "null") : model::append_json_string(out, value);
-  }
-  static void number(std::string& out, std::string_view key, const std::optional<uint32_t>& value) {
-    out += fmt::format("\"{}\":{}", key, value ? std::to_string(*value) : "null");
-  }
-
-  static std::string json(const EventView& view) {
-    std::string out = fmt::format("{{\"schema\":{},\"time\":\"{}.{:03}\"", model::kJsonSchema,
-                                  view.time_ms / 1000, view.time_ms % 1000);
-    out += fmt::format(",\"serial\":{}", view.serial == 0 ? "null" : std::to_string(view.serial));
-    text(out, "proof", view.proof);
-    text(out, "node", view.node);
-    text(out, "type", view.type);
-    text(out, "kind", view.kind);
-    text(out, "action", view.action);
-    text(out, "detail", view.detail);
-    text(out, "guest", view.guest);
-    text(out, "uuid", view.uuid);
-    text(out, "id", view.resource);
-    text(out, "old_id", view.old_resource);
-    text(out, "access", view.access);
-    text(out, "rdev", view.rdev);
-    text(out, "devtype", view.devtype == 0 ? "" : std::string(1, view.devtype));
-    text(out, "category", view.category);
-    text(out, "result", view.result);
-    text(out, "why", view.why);
-    text(out, "state", view.state);
-    out += ",\"requester\":";
-    if (!view.who_auid && !view.who_uid)
-      return out + "null}";
-    out += "{";
-    number(out, "auid", view.who_auid);
-    out += ",";
-    number(out, "uid", view.who_uid);
-    out += ",";
-    number(out, "ses", view.who_ses);
-    text(out, "exe", view.who_exe);
-    text(out, "tty", view.who_tty);
-    return out + "}}";
   }
 
   OutputFormat format_;

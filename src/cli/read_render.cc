@@ -71,15 +71,6 @@ void append_guess(std::string& out, const reader::Guess& guess) {
   out += "]}";
 }
 
-void append_json(std::string& out, const Found& one) {
-  model::append_json_line(out, *one.tenure, *one.run);
-  if (one.guess == nullptr)
-    return;
-  out.resize(out.size() - 2);  // "}\n"
-  append_guess(out, *one.guess);
-  out += "}\n";
-}
-
 // A hundred thousand lines cost as much as reading a gigabyte does: each core writes its share.
 void print_json(Out& out, const std::vector<Found>& found) {
   constexpr size_t kShare = 4096;
@@ -187,16 +178,6 @@ void print_raw(Out& out, const reader::Reading& reading, const std::vector<Found
   }
 }
 
-}  // namespace
-
-std::string who_of(Users& users, const model::Asker* asker, const reader::Guess* guess) {
-  if (asker != nullptr)
-    return users.name(asker->auid != kUnsetId ? asker->auid : asker->uid);
-  if (guess == nullptr || (!guess->auid && !guess->uid))
-    return "-";
-  return users.name(guess->auid ? *guess->auid : *guess->uid) + "?";
-}
-
 void sort_found(std::vector<Found>& found) {
   const auto begin = [](const Tenure& tenure) {
     return tenure.from ? tenure.from->time_ms : tenure.until ? tenure.until->time_ms : 0;
@@ -208,6 +189,47 @@ void sort_found(std::vector<Found>& found) {
     std::stable_sort(found.begin(), found.end(), [&](const Found& a, const Found& b) {
       return begin(*a.tenure) < begin(*b.tenure);
     });
+}
+
+}  // namespace
+
+void append_json(std::string& out, const Found& one) {
+  model::append_json_line(out, *one.tenure, *one.run);
+  if (one.guess == nullptr)
+    return;
+  out.resize(out.size() - 2);  // "}\n"
+  append_guess(out, *one.guess);
+  out += "}\n";
+}
+
+std::string who_of(Users& users, const model::Asker* asker, const reader::Guess* guess) {
+  if (asker != nullptr)
+    return users.name(asker->auid != kUnsetId ? asker->auid : asker->uid);
+  if (guess == nullptr || (!guess->auid && !guess->uid))
+    return "-";
+  return users.name(guess->auid ? *guess->auid : *guess->uid) + "?";
+}
+
+std::vector<Found> find_tenures(reader::Reading& reading, const Selection& selection) {
+  std::vector<Found> found;
+  for (size_t i = 0; i < reading.streams.size(); ++i) {
+    reader::Stream& stream = reading.streams[i];
+    for (const model::Tenure& tenure : stream.book.tenures()) {
+      if (!selection.guest.matches(tenure.guest, tenure.uuid) ||
+          !selection.resource.matches(reader::ResourceSelector::thing_of(tenure)) ||
+          !in_range(tenure, selection.range))
+        continue;
+      const auto guess =
+          tenure.from ? stream.guesses.find(tenure.from->order) : stream.guesses.end();
+      const bool guessed = tenure.requester == nullptr && guess != stream.guesses.end();
+      found.push_back({.tenure = &tenure,
+                       .run = &stream.book.run_of(tenure),
+                       .guess = guessed ? &guess->second : nullptr,
+                       .stream = i});
+    }
+  }
+  sort_found(found);
+  return found;
 }
 
 void print_tenures(const Options& options, const reader::Reading& reading,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tenures and runs in the six output forms.
+// Finding tenures, and tenures and runs in the six output forms.
 #pragma once
 
 #include <string>
@@ -8,6 +8,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "reader/reading.h"
+#include "reader/select.h"
 #include "reader/time_words.h"
 
 namespace tenure::cli {
@@ -20,12 +21,21 @@ struct Found {
   size_t stream = 0;
 };
 
-// In the order in which they began; across streams by time.
-void sort_found(std::vector<Found>& found);
+struct Selection {
+  reader::GuestSelector guest;
+  reader::ResourceSelector resource;
+  reader::TimeRange range;
+};
+
+// In the order in which they began; across streams by time. They point into `reading`.
+std::vector<Found> find_tenures(reader::Reading& reading, const Selection& selection);
 
 void print_tenures(const Options& options, const reader::Reading& reading,
                    const std::vector<Found>& found);
 void print_runs(const Options& options, const std::vector<const model::Run*>& runs);
+
+// Appends the tenure, with its guess, as a JSON line.
+void append_json(std::string& out, const Found& one);
 
 // "alice", "alice?" for a guess, "-" if nobody is named.
 std::string who_of(Users& users, const model::Asker* asker, const reader::Guess* guess);

@@ -42,6 +42,9 @@ struct EventView {
   std::string why;
 };
 
+// Appends one object and a newline.
+void append_json_line(std::string& out, const EventView& view);
+
 // Reusable: keeps its field table.
 class EventReader {
  public:
