@@ -9,7 +9,6 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/read_session.h"
-#include "model/json.h"
 #include "reader/cursor.h"
 #include "reader/event_view.h"
 #include "reader/follow.h"
