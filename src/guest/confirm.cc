@@ -9,6 +9,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "kernel/net_device.h"
+
 namespace tenure::guest {
 namespace {
 
@@ -153,12 +155,21 @@ Result<> confirm_one(const Scene& scene, Claim& claim) {
   return check->confirm(scene, claim);
 }
 
-}  // namespace
+// One of QEMU's descriptors of that device that no earlier claim was given.
+Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId process,
+                         Claim& claim) {
+  auto file = std::ranges::find_if(
+      files, [&](const kernel::OpenFile& f) { return f.rdev && f.rdev == claim.rdev; });
+  if (file == files.end())
+    return fail(not_borne_out(claim, "QEMU does not have it open"));
+  std::string ifname = kernel::tun_name_of(process.pid, file->fd);
+  if (!ifname.empty())
+    claim.record.set("ifname", ifname);
+  files.erase(file);
+  return {};
+}
 
-asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, const Facts& facts,
-                                  const RunSeams& seams, std::vector<Claim*> claims) {
-  Answers answers;
-  CO_TRY(answers.files, kernel::open_files(process.pid));
+asio::awaitable<Result<>> ask_all(qemu::Qmp& qmp, Answers& answers) {
   std::string query = "query-chardev";
   CO_TRY(answers.chardevs, co_await ask(qmp, std::move(query)));
   query = "query-memory-size-summary";
@@ -167,13 +178,57 @@ asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, con
   CO_TRY(answers.cpus, co_await ask(qmp, std::move(query)));
   query = "query-iothreads";
   CO_TRY(answers.iothreads, co_await ask(qmp, std::move(query)));
-  Scene scene{answers, facts, seams};
+  co_return Result<>{};
+}
+
+Result<> confirm_guarded(const Scene& scene, Claim& claim) {
   try {
-    for (Claim* claim : claims) CO_TRY_OK(confirm_one(scene, *claim));
+    return confirm_one(scene, claim);
   } catch (const json::exception& error) {
-    co_return fail(Errc::Corrupt,
-                   fmt::format("QEMU's answer is not of the form of its schema: {}", error.what()));
+    return fail(Errc::Corrupt,
+                fmt::format("QEMU's answer is not of the form of its schema: {}", error.what()));
   }
+}
+
+// What /proc alone can show.
+bool shown_by_files(const Claim& claim) {
+  return claim.record.kind == Kind::Disk || (claim.rdev && claim.record.get("type") != "pty");
+}
+
+}  // namespace
+
+asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::ProcessId process,
+                                                    const Facts& facts, const RunSeams& seams,
+                                                    std::vector<Claim*> claims) {
+  Answers answers;
+  Result<> asked = fail(Errc::Lost, "no monitor to QEMU");
+  if (qmp != nullptr)
+    asked = co_await ask_all(*qmp, answers);
+  auto files = kernel::open_files(process.pid);
+  if (files)
+    answers.files = *files;
+  Scene scene{answers, facts, seams};
+  std::vector<Result<>> verdicts;
+  for (Claim* claim : claims) {
+    if (!files)
+      verdicts.push_back(std::unexpected(files.error()));
+    else if (claim->record.kind == Kind::NetOpen)
+      verdicts.push_back(take_descriptor(*files, process, *claim));
+    else if (!asked && !shown_by_files(*claim))
+      verdicts.push_back(asked);
+    else
+      verdicts.push_back(confirm_guarded(scene, *claim));
+  }
+  co_return verdicts;
+}
+
+asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, const Facts& facts,
+                                  const RunSeams& seams, std::vector<Claim*> claims) {
+  Answers answers;
+  CO_TRY(answers.files, kernel::open_files(process.pid));
+  CO_TRY_OK(co_await ask_all(qmp, answers));
+  Scene scene{answers, facts, seams};
+  for (Claim* claim : claims) CO_TRY_OK(confirm_guarded(scene, *claim));
   co_return Result<>{};
 }
 

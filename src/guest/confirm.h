@@ -19,6 +19,14 @@ namespace tenure::guest {
 asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, const Facts& facts,
                                   const RunSeams& seams, std::vector<model::Claim*> claims);
 
+// The same for each claim by itself, for a QEMU of which it is not known how far it got: a value
+// where it bears the claim out (and the claim's record is complete then), else why not. Without a
+// monitor (null) only what its open files show is borne out. A NetOpen claim is one of its open
+// descriptors of that device.
+asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::ProcessId process,
+                                                    const Facts& facts, const RunSeams& seams,
+                                                    std::vector<model::Claim*> claims);
+
 // QEMU runs as `uid` with no capability; Internal otherwise. nullopt (unprivileged instance):
 // nothing to look at.
 Result<> confirm_confinement(kernel::ProcessId process, std::optional<uint32_t> uid);

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/facts.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <climits>
 #include <cstdlib>
+#include <filesystem>
 #include <utility>
+
+#include "base/file.h"
+#include "kernel/file_acl.h"
 
 namespace tenure::guest {
 namespace {
@@ -57,8 +61,47 @@ class LookUp {
       return missed(holder, std::move(facts).error());
     if (!facts->rdev)
       note_folders(path);
+    else
+      TRY_OK(note_device(holder, path));
     facts_.nodes.emplace(path, std::move(*facts));
     return {};
+  }
+
+  // QEMU has a /dev of its own, so a node can be let through only below /dev. A symlink from
+  // elsewhere is followed by QEMU itself, up to the first name below /dev.
+  Result<> note_device(std::string_view holder, const std::string& path) {
+    if (!options_.uid || path.starts_with("/dev/"))
+      return {};
+    auto name = dev_name_of(path);
+    if (!name)
+      return missed(holder, std::move(name).error());
+    note_folders(path);
+    facts_.dev_names.emplace(path, std::move(*name));
+    return {};
+  }
+
+  static Result<std::string> dev_name_of(const std::string& path) {
+    constexpr int kMaxHops = 40;  // MAXSYMLINKS of linux/namei.h
+    std::string name = path;
+    for (int hop = 0; hop < kMaxHops; ++hop) {
+      std::error_code error;
+      std::filesystem::path at(name);
+      // The folder may be a symlink as well.
+      std::filesystem::path folder = std::filesystem::canonical(at.parent_path(), error);
+      if (error)
+        return fail_sys("resolve", name, error.value());
+      at = folder / at.filename();
+      if (at.string().starts_with("/dev/"))
+        return at.string();
+      std::filesystem::path target = std::filesystem::read_symlink(at, error);
+      if (error)
+        return fail(Errc::Unsupported,
+                    fmt::format("{}: a device node outside of /dev, which the guest's own /dev "
+                                "cannot hold: give its path below /dev",
+                                path));
+      name = (target.is_absolute() ? target : folder / target).lexically_normal().string();
+    }
+    return fail(Errc::Invalid, fmt::format("{}: too many symbolic links", path));
   }
 
   // QEMU opens files by path under a uid of its own: what root may search it may not. Both the path
@@ -76,8 +119,13 @@ class LookUp {
   void add_closed(const std::string& path, std::vector<std::string>& closed) {
     for (size_t slash = path.find('/', 1); slash != path.npos; slash = path.find('/', slash + 1)) {
       std::string folder = path.substr(0, slash);
-      struct stat st{};
-      if (stat(folder.c_str(), &st) < 0 || (st.st_mode & S_IXOTH) != 0)
+      auto fd = open_file(folder, O_PATH | O_DIRECTORY);
+      if (!fd)
+        continue;
+      // QEMU's gid is its uid, and it has no other groups. An ACL that cannot be read is left to
+      // the claim, which names what is wrong.
+      auto open = kernel::may_search(fd->get(), *options_.uid, *options_.uid);
+      if (open && *open)
         continue;
       if (std::ranges::find(closed, folder) == closed.end())
         closed.push_back(std::move(folder));
@@ -101,6 +149,8 @@ class LookUp {
       TRY_OK(slaves(holder, image));
       if (!image.node.rdev)
         note_folders(image.path);
+      else
+        TRY_OK(note_device(holder, image.path));
     }
     facts_.chains.emplace(disk.info.alias, std::move(*chain));
     return {};
@@ -155,6 +205,11 @@ class LookUp {
 const kernel::NodeFacts* Facts::node(const std::string& path) const {
   auto it = nodes.find(path);
   return it == nodes.end() ? nullptr : &it->second;
+}
+
+const std::string& Facts::dev_name(const std::string& path) const {
+  auto it = dev_names.find(path);
+  return it == dev_names.end() ? path : it->second;
 }
 
 Result<Facts> look_up(const domain::Domain& domain, const HostOptions& options, Missing missing) {

@@ -32,12 +32,17 @@ struct Facts {
   std::map<std::string, qemu::ImageChain> chains;             // by disk alias
   std::map<std::string, kernel::NodeFacts> nodes;             // by path
   std::map<DeviceNumber, std::vector<kernel::Slave>> slaves;  // of device-mapper devices
-  // Folders on the way to a file that neither "other" nor an entry of the guest's uid may search,
+  // Folders on the way to a file that the guest's uid may not search, by mode bits and POSIX ACL,
   // outermost first.
   std::map<std::string, std::vector<std::string>> closed_folders;
+  // Device nodes that are named by symlinks outside of /dev: the first name below /dev on the way,
+  // which is where QEMU will look for the node in its own /dev.
+  std::map<std::string, std::string> dev_names;
   std::vector<std::string> notes;  // what is missing (dry run only)
 
   const kernel::NodeFacts* node(const std::string& path) const;
+  // Where the guest's own /dev must have the node that is called `path`.
+  const std::string& dev_name(const std::string& path) const;
 };
 
 enum class Missing { Refuse, Note };

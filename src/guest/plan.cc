@@ -214,7 +214,8 @@ class Planner {
 
   void add_dev_node(const std::string& path, const DeviceNumber& rdev) {
     uint32_t uid = options_.uid.value_or(0);
-    plan_.nodes.push_back({.path = path, .rdev = rdev, .uid = uid, .gid = uid, .mode = 0600});
+    plan_.nodes.push_back(
+        {.path = facts_.dev_name(path), .rdev = rdev, .uid = uid, .gid = uid, .mode = 0600});
   }
 
   void major_claim(std::string_view category, uint32_t major, std::string_view devtype) {
@@ -230,6 +231,11 @@ class Planner {
   void file_acl_claims() {
     std::set<std::string> folders;
     for (const FileNeed& need : file_needs_) search_claims(need.path, need.holder, folders);
+    // The way to a symlink that leads to a device.
+    for (const NodeNeed& need : node_needs_) {
+      search_claims(need.path, need.holder, folders);
+      for (const std::string& path : need.other_paths) search_claims(path, need.holder, folders);
+    }
     for (const FileNeed& need : file_needs_) acl_claim(need.path, need.acl, need.holder);
   }
 

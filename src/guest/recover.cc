@@ -7,12 +7,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "base/file.h"
 #include "base/unix_socket.h"
+#include "guest/confirm.h"
 #include "guest/uids.h"
 #include "registrar/settle.h"
 
@@ -138,7 +142,6 @@ class Recovery {
       co_return fail(Errc::Lost, fence_error_);
     if (domain_->name.empty())
       co_return fail(Errc::NotFound, "its definition is lost");
-    CO_TRY_OK(check_rules());
     CO_TRY(UniqueFd socket, connect_unix(monitor_path(context_.paths, run_.ref.uuid)));
     CO_TRY(auto qmp,
            co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout));
@@ -165,26 +168,6 @@ class Recovery {
     command = "cont";
     CO_TRY_OK(co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
     co_return Result<>{};
-  }
-
-  // kernel = trail: each open rule is in the kernel's list and nothing else is.
-  Result<> check_rules() {
-    if (seams_->fence() == nullptr) {
-      if (options_.fence)
-        return fail(Errc::Lost, "its fence is gone");
-      return {};
-    }
-    TRY(std::vector<kernel::AclRule> rules, seams_->fence()->list());
-    std::vector<kernel::AclRule> wanted;
-    for (const Hold& hold : run_.holds)
-      if (auto rule = rule_of(hold.claim))
-        wanted.push_back(*rule);
-    std::ranges::sort(wanted);
-    if (rules == wanted)
-      return {};
-    return fail(Errc::Lost,
-                fmt::format("its device ACL has {} entries that are not the {} of the trail",
-                            rules.size(), wanted.size()));
   }
 
   Record recovery_record(std::string_view reason) const {
@@ -225,12 +208,85 @@ class Recovery {
     return {};
   }
 
+  // What a QEMU that lives holds of the intents without a result: asked before it is ended, for
+  // afterwards nobody can tell. Its records are completed by what it says.
+  asio::awaitable<void> look_at_qemu() {
+    std::vector<registrar::Pending*> asked;
+    std::vector<model::Claim> claims;
+    for (registrar::Pending& pending : run_.pending) {
+      model::Claim claim = model::claim_of(pending.record);
+      bool of_qemu = !claim.kind.empty() &&
+                     (!registrar::has_act(claim) || claim.record.kind == trail::Kind::NetOpen);
+      if (!of_qemu)
+        continue;
+      asked.push_back(&pending);
+      claims.push_back(std::move(claim));
+    }
+    if (!pidfd_ || asked.empty())
+      co_return;
+    std::shared_ptr<qemu::Qmp> qmp = co_await monitor();
+    auto facts = look_up(*domain_, options_, Missing::Note);
+    std::vector<model::Claim*> pointers;
+    for (model::Claim& claim : claims) pointers.push_back(&claim);
+    Facts known = facts ? std::move(*facts) : Facts{};
+    std::vector<Result<>> held =
+        co_await confirm_each(qmp.get(), state_.process, known, *seams_, std::move(pointers));
+    for (size_t i = 0; i < held.size(); ++i) {
+      if (!held[i])
+        continue;
+      asked[i]->record = claims[i].record;
+      held_by_qemu_.insert(asked[i]->index);
+    }
+    if (qmp)
+      qmp->close();
+  }
+
+  asio::awaitable<std::shared_ptr<qemu::Qmp>> monitor() {
+    auto socket = connect_unix(monitor_path(context_.paths, run_.ref.uuid));
+    if (!socket)
+      co_return nullptr;
+    UniqueFd fd = std::move(*socket);
+    auto qmp = co_await qemu::open_qmp(context_.executor, std::move(fd), kMonitorTimeout);
+    co_return qmp ? *qmp : nullptr;
+  }
+
+  // By the index of the intent: two claims may read alike.
+  Result<bool> is_held(uint64_t index, const model::Claim& claim) {
+    if (held_by_qemu_.contains(index))
+      return true;
+    return seams_->present(claim);
+  }
+
+  // Of what could not be told nothing is recorded and nothing is taken away that would tell it
+  // later: the cgroup stays as long as anything of its fence is not known.
+  std::vector<Hold> keep_evidence() {
+    bool of_fence = false;
+    for (const registrar::Pending& pending : run_.pending) {
+      context_.log(fmt::format("{}: cannot tell whether it holds {}, so that stays open: {}",
+                               run_.ref.vm, model::claim_of(pending.record).id, pending.unknown));
+      auto kind = pending.record.kind;
+      of_fence |= kind != trail::Kind::FileAcl && kind != trail::Kind::NetOpen;
+    }
+    auto is_evidence = [&](const Hold& hold) {
+      return of_fence && hold.claim.record.kind == trail::Kind::CgroupGroup;
+    };
+    auto kept = std::ranges::stable_partition(run_.holds, std::not_fn(is_evidence));
+    std::vector<Hold> evidence(std::make_move_iterator(kept.begin()),
+                               std::make_move_iterator(kept.end()));
+    run_.holds.erase(kept.begin(), kept.end());
+    return evidence;
+  }
+
   asio::awaitable<Result<>> close() {
+    co_await look_at_qemu();
     CO_TRY_OK(kill_survivors());
-    auto present = [this](const model::Claim& claim) { return seams_->present(claim); };
+    auto present = [this](uint64_t index, const model::Claim& claim) {
+      return is_held(index, claim);
+    };
     std::string settled = why();
     CO_TRY_OK(
         co_await registrar::settle(context_.journal, run_, std::move(present), std::move(settled)));
+    std::vector<Hold> evidence = keep_evidence();
     registrar::RunRef ref = run_.ref;
     registrar::Txn txn = txn_;
     std::vector<Hold> holds = std::move(run_.holds);
@@ -245,8 +301,12 @@ class Recovery {
     if (!run_.ended)
       records.push_back(end_record());
     Result<> written = co_await context_.journal.write(std::move(records));
-    if (!left.empty())
-      co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended", left.size()));
+    if (!left.empty() || !evidence.empty() || !run_.pending.empty())
+      co_return fail(
+          Errc::Busy,
+          fmt::format("{} tenures could not be ended, of {} it is not known whether they "
+                      "began; the next start of tenured asks again",
+                      left.size() + evidence.size(), run_.pending.size()));
     CO_TRY_OK(forget_run(context_.paths, run_.ref.uuid));
     co_return written;
   }
@@ -275,6 +335,7 @@ class Recovery {
   std::unique_ptr<RunSeams> seams_;
   std::string fence_error_;
   UniqueFd pidfd_;
+  std::set<uint64_t> held_by_qemu_;  // indices of intents
 };
 
 std::map<std::string, RunState> states_by_uuid(Context& context) {

@@ -66,9 +66,11 @@ Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const std::vector<
   return (this->*acts->withdraw)(claim, others);
 }
 
-bool RunSeams::present(const model::Claim& claim) {
+Result<bool> RunSeams::present(const model::Claim& claim) {
   const Acts* acts = acts_of(claim);
-  return acts != nullptr && (this->*acts->present)(claim);
+  if (acts == nullptr)
+    return false;
+  return (this->*acts->present)(claim);
 }
 
 std::unique_ptr<kernel::Cgroup>& RunSeams::group_of(const std::string& path) {
@@ -90,6 +92,8 @@ Result<Outcome> RunSeams::make_group(model::Claim& claim) {
 
 Result<Outcome> RunSeams::remove_group(const model::Claim& claim, const std::vector<Hold>&) {
   auto& group = group_of(claim.id);
+  if (!group && unread_)
+    return fail(*unread_);
   if (!group)
     return Outcome::Unchanged;
   if (fence_ && fence_->version() == group->version())
@@ -132,6 +136,8 @@ Result<Outcome> RunSeams::allow(model::Claim& claim) {
 
 Result<Outcome> RunSeams::deny(const model::Claim& claim, const std::vector<Hold>&) {
   std::optional<kernel::AclRule> rule = rule_of(claim);
+  if (!fence_ && unread_)
+    return fail(*unread_);
   // Without a fence there is nothing to revoke: it went with its cgroup.
   if (!fence_ || !rule)
     return Outcome::Unchanged;
@@ -265,33 +271,55 @@ Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector
   return closed;
 }
 
-bool RunSeams::has_group(const model::Claim& claim) {
-  return group_of(claim.id) != nullptr;
+Result<bool> RunSeams::has_group(const model::Claim& claim) {
+  if (group_of(claim.id) != nullptr)
+    return true;
+  if (unread_)
+    return fail(*unread_);
+  return false;
 }
 
-bool RunSeams::has_fence(const model::Claim&) {
-  return fence_ != nullptr;
+// Without its cgroup there is no fence.
+Result<bool> RunSeams::has_fence(const model::Claim&) {
+  if (fence_ != nullptr)
+    return true;
+  const auto& group = options_.fence == kernel::CgroupVersion::V2 ? v2_ : v1_;
+  if (unread_)
+    return fail(*unread_);
+  if (group && fences_ == nullptr)
+    return fail(Errc::Unsupported,
+                group->path() + ": this tenured has no access to the kind of fence it has");
+  return false;
 }
 
-bool RunSeams::has_rule(const model::Claim& claim) {
-  auto rules = fence_ ? fence_->list() : Result<std::vector<kernel::AclRule>>{};
+Result<bool> RunSeams::has_rule(const model::Claim& claim) {
   auto rule = rule_of(claim);
-  return rules && rule && std::ranges::find(*rules, *rule) != rules->end();
+  TRY(bool fenced, has_fence(claim));
+  if (!fenced || !rule)
+    return false;
+  TRY(auto rules, fence_->list());
+  return std::ranges::find(rules, *rule) != rules.end();
 }
 
-bool RunSeams::has_acl(const model::Claim& claim) {
-  auto fd = open_file(claim.id, O_PATH);
+Result<bool> RunSeams::has_acl(const model::Claim& claim) {
   auto uid = parse_int<uint32_t>(get(claim, "acl-uid"));
-  if (!fd || !uid)
+  if (!uid)
     return false;
-  auto entry = kernel::file_acl_of(fd->get(), *uid);
-  return entry && entry->has_value();
+  auto fd = open_file(claim.id, O_PATH);
+  if (!fd && fd.error().code() == Errc::NotFound)
+    return false;
+  if (!fd)
+    return fail(std::move(fd).error());
+  TRY(kernel::FileGrant given, kernel::file_grant_of(fd->get(), *uid));
+  return given.has_entry;
 }
 
 // The daemon's fds went with it, so a tun interface did too; a macvtap has its name from the claim.
-bool RunSeams::has_link(const model::Claim& claim) {
+Result<bool> RunSeams::has_link(const model::Claim& claim) {
   std::string ifname = get(claim, "ifname");
-  return !ifname.empty() && kernel::link_exists(ifname).value_or(false);
+  if (ifname.empty())
+    return false;
+  return kernel::link_exists(ifname);
 }
 
 void RunSeams::close_nic_fds() {
@@ -302,6 +330,14 @@ void RunSeams::close_nic_fds() {
 }
 
 Result<> RunSeams::adopt(uint32_t slot) {
+  Result<> looked = look(slot);
+  // A fence that is not in force any more is known for that; any other error says nothing.
+  if (!looked && looked.error().code() != Errc::Lost)
+    unread_ = looked.error();
+  return looked;
+}
+
+Result<> RunSeams::look(uint32_t slot) {
   struct Hierarchy {
     kernel::CgroupVersion version;
     const std::string& path;

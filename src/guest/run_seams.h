@@ -32,9 +32,10 @@ class RunSeams final : public registrar::Seams {
   Result<kernel::Outcome> withdraw(const model::Claim& claim,
                                    const std::vector<registrar::Hold>& others) override;
 
-  // True if the kernel has it now, for an intent whose result is not known. The daemon's own fds
-  // are gone with it, so of network devices only a macvtap can be there.
-  bool present(const model::Claim& claim);
+  // Whether the kernel has it now, for an intent whose result is not known; an error if it cannot
+  // be asked. The daemon's own fds are gone with it, so of network devices only a macvtap can be
+  // there. False for what QEMU holds.
+  Result<bool> present(const model::Claim& claim);
 
   // For a guest that outlived the daemon: opens its cgroups and finds its fence again.
   Result<> adopt(uint32_t slot);
@@ -65,7 +66,7 @@ class RunSeams final : public registrar::Seams {
     trail::Kind kind;
     Result<Outcome> (RunSeams::*apply)(model::Claim&);
     Result<Outcome> (RunSeams::*withdraw)(const model::Claim&, const std::vector<registrar::Hold>&);
-    bool (RunSeams::*present)(const model::Claim&);
+    Result<bool> (RunSeams::*present)(const model::Claim&);
   };
   static const Acts kActs[];
   static const Acts* acts_of(const model::Claim& claim);
@@ -82,11 +83,12 @@ class RunSeams final : public registrar::Seams {
   Result<Outcome> deny(const model::Claim& claim, const std::vector<registrar::Hold>& others);
   Result<Outcome> remove_acl(const model::Claim& claim, const std::vector<registrar::Hold>& others);
   Result<Outcome> close_nic(const model::Claim& claim, const std::vector<registrar::Hold>& others);
-  bool has_group(const model::Claim& claim);
-  bool has_fence(const model::Claim& claim);
-  bool has_rule(const model::Claim& claim);
-  bool has_acl(const model::Claim& claim);
-  bool has_link(const model::Claim& claim);
+  Result<bool> has_group(const model::Claim& claim);
+  Result<bool> has_fence(const model::Claim& claim);
+  Result<bool> has_rule(const model::Claim& claim);
+  Result<bool> has_acl(const model::Claim& claim);
+  Result<bool> has_link(const model::Claim& claim);
+  Result<> look(uint32_t slot);
   Result<UniqueFd> acl_file(const model::Claim& claim);
   Result<> open_fds(const domain::Interface& nic, NicFds& fds);
   std::unique_ptr<kernel::Cgroup>& group_of(const std::string& path);
@@ -97,6 +99,7 @@ class RunSeams final : public registrar::Seams {
   kernel::FenceControl* fences_;
   std::unique_ptr<kernel::Cgroup> v2_, v1_;
   std::unique_ptr<kernel::Fence> fence_;
+  std::optional<Error> unread_;  // why adopt() could not look at cgroup or fence
   std::map<std::string, UniqueFd>
       files_;  // O_PATH, by path: the ACL entry is removed from the very same file
   std::map<std::string, NicFds> nics_;  // by alias

@@ -281,6 +281,29 @@ Result<Outcome> remove_file_acl(int fd, uint32_t uid) {
   return Outcome::Changed;
 }
 
+Result<bool> may_search(int fd, uint32_t uid, uint32_t gid) {
+  TRY(File file, load_or_mode(fd));
+  Acl& acl = file.acl;
+  auto searchable = [](uint16_t bits) { return (bits & kSearchBit) != 0; };
+  if (file.facts.st_uid == uid)
+    return searchable(static_cast<uint16_t>(file.facts.st_mode >> 6));
+  const uint16_t mask = mask_of(acl);
+  if (auto entry = find(acl, kUser, uid); entry != acl.end())
+    return searchable(entry->perm & mask);
+  // Any matching entry of the group class that lets through is enough; if some match and none
+  // does, "other" is not asked any more.
+  bool in_class = false;
+  for (const Entry& entry : acl) {
+    bool matches = (entry.tag == kGroupObj && file.facts.st_gid == gid) ||
+                   (entry.tag == kGroup && entry.id == gid);
+    if (matches && searchable(entry.perm & mask))
+      return true;
+    in_class |= matches;
+  }
+  auto other = find(acl, kOther);
+  return !in_class && other != acl.end() && searchable(other->perm);
+}
+
 Result<FileGrant> file_grant_of(int fd, uint32_t uid) {
   FileGrant grant;
   TRY(File file, load_or_mode(fd));

@@ -30,6 +30,9 @@ Result<Outcome> remove_file_acl(int fd, uint32_t uid);
 // What the entry of `uid` gives now, mask considered (read, write); nullopt if there is none.
 Result<std::optional<Access>> file_acl_of(int fd, uint32_t uid);
 
+// Whether a process of `uid` and `gid`, with no further groups and no capabilities, may search this
+// folder: acl(5), ACCESS CHECK ALGORITHM. Mode bits alone where the file system has no ACLs.
+Result<bool> may_search(int fd, uint32_t uid, uint32_t gid);
 // What the file gives `uid` for its own sake: as its owner, or by the entry in its name (mask
 // considered). What it gives everybody or a group is not in it.
 struct FileGrant {

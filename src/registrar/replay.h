@@ -17,6 +17,7 @@ namespace tenure::registrar {
 struct Pending {
   uint64_t index = 0;
   trail::Record record;
+  std::string unknown;  // why settle() could not tell what came of it; "" otherwise
 };
 
 struct OpenRun {

@@ -5,15 +5,20 @@
 
 namespace tenure::registrar {
 
-asio::awaitable<Result<>> settle(Journal& journal, OpenRun& run,
-                                 std::function<bool(const model::Claim&)> present,
-                                 std::string why) {
+asio::awaitable<Result<>> settle(Journal& journal, OpenRun& run, Present present, std::string why) {
   std::vector<trail::Record> granted, voided;
   for (Pending& pending : std::exchange(run.pending, {})) {
     model::Claim claim = model::claim_of(pending.record);
+    // An operation's own record claims nothing.
+    Result<bool> there = claim.kind.empty() ? Result<bool>(false) : present(pending.index, claim);
+    if (!there) {
+      pending.unknown = there.error().what();
+      run.pending.push_back(std::move(pending));
+      continue;
+    }
     trail::Record record = std::move(pending.record);
     record.set("grant", pending.index);
-    if (!has_act(claim) || !present(claim)) {
+    if (!*there) {
       voided.push_back(std::move(record));
       continue;
     }

@@ -11,10 +11,14 @@
 
 namespace tenure::registrar {
 
+// Whether the claim of the intent with that ledger index is true now.
+using Present = std::function<Result<bool>(uint64_t index, const model::Claim&)>;
+
 // Records as granted, with `why`, what `present` finds of the run's pending intents, and adds it to
-// the run's holds; the others get a void entry. None is pending afterwards. Does not commit. Lost
-// audit is no error: that the kernel has it is true whoever hears of it.
-asio::awaitable<Result<>> settle(Journal& journal, OpenRun& run,
-                                 std::function<bool(const model::Claim&)> present, std::string why);
+// the run's holds; what is not there gets a void entry. Where `present` cannot tell, nothing is
+// said: the intent stays pending, with the error in Pending::unknown, for a later start to ask
+// again. Does not commit. Lost audit is no error: that the kernel has it is true whoever hears of
+// it.
+asio::awaitable<Result<>> settle(Journal& journal, OpenRun& run, Present present, std::string why);
 
 }  // namespace tenure::registrar

@@ -286,7 +286,7 @@ void Simulation::adopt(Guest& guest, OpenRun open) {
 asio::awaitable<void> Simulation::close(Guest& guest, OpenRun open) {
   Txn txn = new_txn();
   bool started = open.started;
-  auto present = [&guest](const model::Claim& claim) {
+  auto present = [&guest](uint64_t, const model::Claim& claim) {
     bool deny_all = claim.record.kind == Kind::CgroupAll;
     return deny_all ? guest.world.applied.contains(key_of(claim)) : guest.world.has(claim);
   };

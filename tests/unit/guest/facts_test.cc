@@ -2,13 +2,18 @@
 // What is looked up of the host, and the sockets that are made for a guest.
 #include "guest/facts.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 #include "base/unix_socket.h"
 #include "guest/plan.h"
 #include "guest/wiring.h"
+#include "kernel/file_acl.h"
 #include "tests/unit/guest/folder.h"
 
 namespace tenure::guest {
@@ -92,6 +97,72 @@ TEST_F(FactsTest, TheWayBehindASymlinkIsWalkedToo) {
   const auto& closed = facts->closed_folders[folder + "/link.img"];
   std::string real = std::filesystem::canonical(folder + "/secret").string();
   EXPECT_NE(std::ranges::find(closed, real), closed.end());
+}
+
+// The uid of the guest may search a folder by an entry of its own, and may be kept out by one where
+// everybody else gets in; a mask counts as well. acl(5).
+TEST_F(FactsTest, AclEntriesDecideOverModeBits) {
+  constexpr uint32_t kUid = 70000;
+  put(folder + "/let-in/shut-out/masked/a.img", "x");
+  auto set = [&](const std::string& name, mode_t mode) {
+    chmod(name.c_str(), mode);
+    auto fd = open_file(name, O_PATH);
+    return fd ? kernel::set_search_acl(fd->get(), kUid) : Result<kernel::Outcome>(fail(fd.error()));
+  };
+  if (auto done = set(folder + "/let-in", 0700); !done)
+    GTEST_SKIP() << done.error().what();
+  ASSERT_TRUE(set(folder + "/let-in/shut-out", 0755));
+  std::string text = "setfacl -m u:70000:--- " + folder + "/let-in/shut-out";
+  if (system(text.c_str()) != 0)
+    GTEST_SKIP() << "no setfacl";
+  ASSERT_TRUE(set(folder + "/let-in/shut-out/masked", 0755));
+  // With an ACL the group bits of the mode are the mask.
+  chmod((folder + "/let-in/shut-out/masked").c_str(), 0705);
+  std::string path = folder + "/let-in/shut-out/masked/a.img";
+  domain.disks = {disk(path)};
+  options.uid = kUid;
+  auto facts = look_up(domain, options, Missing::Refuse);
+  ASSERT_TRUE(facts) << facts.error().what();
+  std::vector<std::string> closed = facts->closed_folders[path];
+  std::erase_if(closed, [&](const std::string& f) { return !f.starts_with(folder); });
+  EXPECT_EQ(closed, (std::vector<std::string>{folder + "/let-in/shut-out",
+                                              folder + "/let-in/shut-out/masked"}));
+}
+
+TEST_F(FactsTest, ADeviceBehindASymlinkIsInTheGuestsDevWhereQemuLooks) {
+  std::filesystem::create_symlink("/dev/zero", folder + "/zero");
+  std::filesystem::create_symlink("zero", folder + "/again");
+  std::filesystem::create_directory_symlink("/dev", folder + "/devices");
+  options.uid = 70000;
+  for (const char* name : {"/zero", "/again", "/devices/zero"}) {
+    domain::Chardev serial;
+    serial.kind = domain::ChardevKind::Dev;
+    serial.info.alias = "serial0";
+    serial.path = folder + name;
+    domain.chardevs = {serial};
+    auto facts = look_up(domain, options, Missing::Refuse);
+    ASSERT_TRUE(facts) << facts.error().what();
+    EXPECT_EQ(facts->dev_name(serial.path), "/dev/zero");
+    Plan plan = make_plan(domain, *facts, options);
+    EXPECT_TRUE(std::ranges::any_of(plan.nodes, [](auto& n) { return n.path == "/dev/zero"; }));
+    EXPECT_TRUE(std::ranges::none_of(plan.nodes, [&](auto& n) { return n.path == serial.path; }));
+  }
+}
+
+TEST_F(FactsTest, ADeviceNodeOutsideOfDevIsRefusedAtOnce) {
+  std::string node = folder + "/node";
+  if (mknod(node.c_str(), S_IFCHR | 0600, makedev(1, 5)) < 0)
+    GTEST_SKIP() << "mknod: " << strerror(errno);
+  domain::Rng rng;
+  rng.info.alias = "rng0";
+  rng.backend = "random";
+  rng.path = node;
+  domain.rngs = {rng};
+  options.uid = 70000;
+  auto facts = look_up(domain, options, Missing::Refuse);
+  ASSERT_FALSE(facts);
+  EXPECT_EQ(facts.error().code(), Errc::Unsupported);
+  EXPECT_NE(facts.error().what().find("below /dev"), std::string::npos) << facts.error().what();
 }
 
 TEST_F(FactsTest, WithoutAUidOfItsOwnNoFolderIsClosed) {

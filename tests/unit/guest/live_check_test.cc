@@ -176,6 +176,27 @@ TEST_F(LiveCheckTest, ALostEntryOfAFileIsSeen) {
   EXPECT_EQ(differences(), Texts{});
 }
 
+// What recovery asks: an error is not absence.
+TEST_F(LiveCheckTest, PresenceThatCannotBeReadIsAnError) {
+  hold_rule("01:03", "rw");
+  const model::Claim& claim = holds_[0].claim;
+  EXPECT_EQ(seams_->present(claim).value(), false);
+  in_kernel(1, 3, "rw");
+  EXPECT_EQ(seams_->present(claim).value(), true);
+  world_->fail_call(0, EIO);
+  EXPECT_FALSE(seams_->present(claim));
+  kernel::CgroupMounts mounts{.v2 = folder + "/cgroup", .v1_devices = ""};
+  RunSeams blind(domain_, options_, mounts, control_.get());
+  world_->fail_call(0, EIO);
+  EXPECT_FALSE(blind.adopt(state_.slot));
+  EXPECT_FALSE(blind.present(claim));
+  EXPECT_FALSE(blind.withdraw(claim, {})) << "what could not be looked at is not called revoked";
+  std::filesystem::remove_all(group_);
+  RunSeams gone(domain_, options_, mounts, control_.get());
+  EXPECT_TRUE(gone.adopt(state_.slot));
+  EXPECT_EQ(gone.present(claim).value(), false) << "it went with its cgroup";
+}
+
 TEST_F(LiveCheckTest, AGuestThatEndedHasNoDifferences) {
   ++state_.process.start_ticks;
   world_->guests[inode_].in_force = false;

@@ -35,7 +35,7 @@ class ReplayTest : public RegistrarTest {
   // As recovery closes a run whose guest is gone.
   void close(OpenRun open) {
     auto& j = journal();
-    auto present = [&](const model::Claim& claim) {
+    auto present = [&](uint64_t, const model::Claim& claim) {
       return claim.record.kind == Kind::CgroupAll || world.has(claim);
     };
     ASSERT_TRUE(run(pool, registrar::settle(j, open, present, "recovered")));
@@ -215,6 +215,36 @@ TEST_F(ReplayTest, WhatTheKernelHasIsGrantedAsRecoveredAndTheRestIsVoid) {
   EXPECT_EQ(rules[1].get("txn"), "t1") << "the operation that asked for it";
   EXPECT_EQ(rules[1].get("req-uid"), "1000");
   EXPECT_EQ(rules[2].get("reason"), "deny");
+}
+
+// An error of the kernel is not an answer: what nobody can tell stays open, and is asked again.
+TEST_F(ReplayTest, WhatCannotBeToldStaysPending) {
+  auto op = operation(journal());
+  ASSERT_TRUE(intend(*op));
+  fate.crash_at(fate.steps() + 2, When::After);  // group, deny all, one rule
+  EXPECT_THROW(apply(*op), Crash);
+  fate.revive();
+  auto open = ledger.replay()->open.at(kUuid);
+  bool readable = false;
+  auto present = [&](uint64_t, const model::Claim& claim) -> Result<bool> {
+    if (claim.record.kind == Kind::CgroupPath && !readable)
+      return fail_sys("read the rules of", "the fence", EIO);
+    return claim.record.kind == Kind::CgroupAll || world.has(claim);
+  };
+  auto& j = journal();
+  ASSERT_TRUE(run(pool, registrar::settle(j, open, present, "recovered")));
+  ASSERT_FALSE(open.pending.empty());
+  for (const Pending& pending : open.pending) {
+    EXPECT_EQ(pending.record.kind, Kind::CgroupPath);
+    EXPECT_NE(pending.unknown.find("rules"), std::string::npos);
+  }
+  ASSERT_TRUE(run(pool, j.commit()));
+  auto again = ledger.replay()->open.at(kUuid);
+  EXPECT_EQ(again.pending.size(), open.pending.size()) << "the next start finds it open";
+  readable = true;
+  ASSERT_TRUE(run(pool, registrar::settle(j, again, present, "recovered")));
+  EXPECT_TRUE(again.pending.empty());
+  EXPECT_EQ(lines_with("path", "/dev/sdb")[1].get("why"), "recovered");
 }
 
 TEST_F(ReplayTest, ALaterRunDoesNotInheritFromTheLast) {
