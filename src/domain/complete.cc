@@ -275,6 +275,22 @@ Result<> check_unused_addresses(const Domain& d) {
   return d.iommu ? only(d.iommu->info, AddressKind::None) : Result<>{};
 }
 
+Result<> check(const Domain& domain) {
+  TRY_OK(check_single(domain));
+  TRY_OK(check_audio(domain));
+  TRY_OK(check_iothreads(domain));
+  TRY_OK(check_boot(domain));
+  return check_unused_addresses(domain);
+}
+
+Result<> assign_places(Domain& domain) {
+  TRY_OK(assign_drives(domain));
+  TRY_OK(add_controllers(domain));
+  TRY_OK(check_drives(domain));
+  TRY_OK(assign_ports(domain));
+  return assign_pci(domain);
+}
+
 }  // namespace
 
 Error error_at(const Domain& domain, Place place, std::string_view message, Errc code) {
@@ -296,17 +312,17 @@ Result<> complete(Domain& domain) {
   }
   TRY_OK(fill_interfaces(domain));
   TRY_OK(fill_videos(domain));
-  TRY_OK(check_single(domain));
-  TRY_OK(check_audio(domain));
-  TRY_OK(check_iothreads(domain));
-  TRY_OK(check_boot(domain));
-  TRY_OK(check_unused_addresses(domain));
-  TRY_OK(assign_drives(domain));
-  TRY_OK(add_controllers(domain));
-  TRY_OK(check_drives(domain));
-  TRY_OK(assign_ports(domain));
-  TRY_OK(assign_pci(domain));
+  TRY_OK(check(domain));
+  TRY_OK(assign_places(domain));
   return assign_aliases(domain);
+}
+
+Result<> complete_addition(Domain& domain) {
+  TRY_OK(check_consoles(domain));
+  TRY_OK(fill_interfaces(domain));
+  TRY_OK(check(domain));
+  TRY_OK(assign_places(domain));
+  return assign_new_aliases(domain);
 }
 
 }  // namespace tenure::domain

@@ -22,8 +22,12 @@ Result<> check_drives(const Domain& domain);
 Result<> assign_ports(Domain& domain);
 // complete_pci.cc: PCI addresses, and the ports and bridges that these need.
 Result<> assign_pci(Domain& domain);
-// complete_alias.cc
+// complete_alias.cc: of all devices anew, or only of those that have none.
 Result<> assign_aliases(Domain& domain);
+Result<> assign_new_aliases(Domain& domain);
+
+// What complete() does, for a complete Domain that devices without alias and address have joined.
+Result<> complete_addition(Domain& domain);
 
 // "vda" -> 0, "sdaa" -> 26.
 uint32_t target_index(std::string_view target);

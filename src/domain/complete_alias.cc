@@ -88,6 +88,24 @@ Result<> name_all(Devices& devices, std::string_view prefix, Names& names) {
   return {};
 }
 
+// QEMU's ids are one name space.
+Result<> check_unique(const Domain& d) {
+  std::set<std::string> taken;
+  const auto check = [&](const auto& list) -> Result<> {
+    for (const auto& x : list)
+      if (!taken.insert(x.info.alias).second)
+        return fail(error_at(d, x.info.place, "alias " + x.info.alias + " is taken"));
+    return {};
+  };
+  TRY_OK(check(d.disks));
+  TRY_OK(check(d.interfaces));
+  TRY_OK(check(d.chardevs));
+  TRY_OK(check(d.inputs));
+  TRY_OK(check(d.sounds));
+  TRY_OK(check(d.rngs));
+  return check(d.watchdogs);
+}
+
 }  // namespace
 
 Result<> assign_aliases(Domain& d) {
@@ -114,6 +132,36 @@ Result<> assign_aliases(Domain& d) {
   if (d.memballoon)
     TRY_OK(names.give(d.memballoon->info, "balloon0"));
   return {};
+}
+
+Result<> assign_new_aliases(Domain& d) {
+  std::set<std::string> taken;
+  // The first free number: gaps are left by devices that went.
+  const auto number = [&](auto& list, std::string_view prefix) {
+    for (auto& x : list) taken.insert(x.info.alias);
+    for (auto& x : list) {
+      for (size_t n = 0; x.info.alias.empty(); ++n)
+        if (taken.insert(numbered(prefix, n)).second)
+          x.info.alias = numbered(prefix, n);
+    }
+  };
+  for (Controller& c : d.controllers)
+    if (c.info.alias.empty())
+      c.info.alias = controller_alias(d, c);
+  for (Disk& disk : d.disks)
+    if (disk.info.alias.empty())
+      disk.info.alias = disk_alias(d, disk);
+  number(d.interfaces, "net");
+  number(d.inputs, "input");
+  number(d.sounds, "sound");
+  number(d.rngs, "rng");
+  number(d.watchdogs, "watchdog");
+  for (Chardev& c : d.chardevs) taken.insert(c.info.alias);
+  for (Chardev& c : d.chardevs)
+    for (size_t n = 0; c.info.alias.empty(); ++n)
+      if (taken.insert(numbered(role_prefix(c.role), n)).second)
+        c.info.alias = numbered(role_prefix(c.role), n);
+  return check_unique(d);
 }
 
 }  // namespace tenure::domain

@@ -36,7 +36,8 @@ Graphics parse_graphics(const Element& e);
 Video parse_video(const Element& e);
 Sound parse_sound(const Element& e);
 Audio parse_audio(const Element& e);
-// parse_device.cc: all of <devices>, and its small ones
+// parse_device.cc: all of <devices>, one of them, and its small ones
 void parse_devices(const Element& e, Domain& domain);
+void parse_device(const Element& e, Domain& domain);
 
 }  // namespace tenure::domain

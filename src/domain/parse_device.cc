@@ -168,4 +168,11 @@ void parse_devices(const Element& e, Domain& domain) {
   }
 }
 
+void parse_device(const Element& e, Domain& domain) {
+  const auto device = std::ranges::find(kDevices, e.name(), &DeviceParser::name);
+  if (device == kDevices.end())
+    return e.unsupported("not implemented as a device");
+  device->parse(e, domain);
+}
+
 }  // namespace tenure::domain

@@ -12,6 +12,7 @@
 #include <asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
 
+#include "domain/change.h"
 #include "guest/wiring.h"
 
 namespace tenure::guest {
@@ -46,20 +47,25 @@ trail::Record control_record(std::string_view op, std::string_view reason, const
 Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptions options,
              RunState state, std::unique_ptr<RunSeams> seams, std::vector<Hold> holds,
              UniqueFd pidfd, std::shared_ptr<qemu::Qmp> qmp)
-    : context_(context),
-      domain_(std::move(domain)),
-      options_(std::move(options)),
-      state_(std::move(state)),
-      seams_(std::move(seams)),
-      holds_(std::move(holds)),
-      pidfd_(context.executor, pidfd.release()),
-      qmp_(std::move(qmp)) {}
+    : live_{.context = context,
+            .domain = std::move(domain),
+            .options = std::move(options),
+            .state = std::move(state),
+            .seams = std::move(seams),
+            .holds = std::move(holds),
+            .qmp = std::move(qmp),
+            .events = Events(context.executor),
+            .turns = {},
+            .leaving = {}},
+      pidfd_(context.executor, pidfd.release()) {
+  live_.seams->set_process(live_.state.process);
+}
 
 void Guest::watch(std::function<void()> on_ended) {
-  if (qmp_) {
+  if (live_.qmp) {
     // Weak: QMP outlives neither the guest nor the other way round.
     std::weak_ptr<Guest> weak = weak_from_this();
-    qmp_->on_event([weak](const qemu::QmpEvent& event) {
+    live_.qmp->on_event([weak](const qemu::QmpEvent& event) {
       if (auto self = weak.lock())
         self->handle_event(event);
     });
@@ -68,7 +74,7 @@ void Guest::watch(std::function<void()> on_ended) {
   auto task = [self, on_ended = std::move(on_ended)]() mutable -> asio::awaitable<void> {
     co_await self->wait_for_exit(std::move(on_ended));
   };
-  asio::co_spawn(context_.executor, std::move(task), asio::detached);
+  asio::co_spawn(live_.context.executor, std::move(task), asio::detached);
 }
 
 void Guest::handle_event(const qemu::QmpEvent& event) {
@@ -76,6 +82,9 @@ void Guest::handle_event(const qemu::QmpEvent& event) {
     std::string_view event;
     std::string_view status;
   };
+  bool awaited = live_.events.deliver(event);
+  if (event.name == "DEVICE_DELETED" && !awaited)
+    spawn_let_go(event);
   static constexpr Transition kTransitions[] = {{"STOP", "paused"},
                                                 {"RESUME", "running"},
                                                 {"SHUTDOWN", "shutdown"},
@@ -101,14 +110,14 @@ asio::awaitable<void> Guest::wait_for_exit(std::function<void()> on_ended) {
   waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd_.native_handle()), &info, WEXITED);
   Result<> done = co_await finish();
   if (!done)
-    context_.log(fmt::format("{}: {}", state_.ref.vm, done.error().what()));
+    live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, done.error().what()));
   ended_ = true;
   for (const auto& waiter : waiters_) waiter->cancel();
   on_ended();
 }
 
 registrar::Txn Guest::own_txn() const {
-  return {.id = context_.new_txn(), .who = Requester{}};  // nobody of this host asked
+  return {.id = live_.context.new_txn(), .who = Requester{}};  // nobody of this host asked
 }
 
 // QEMU's SHUTDOWN event, the request that preceded it, or the lack of both tell why it went
@@ -139,37 +148,80 @@ EndCause Guest::cause_of_end() {
   return {.reason = "crashed", .why = "QEMU ended without a word", .txn = own_txn()};
 }
 
+// The guest let go of a device that nobody waits for: it ejected it by itself, or answers late.
+void Guest::spawn_let_go(const qemu::QmpEvent& event) {
+  auto device = event.data->find("device");
+  if (device == event.data->end() || !device->is_string())
+    return;
+  auto self = shared_from_this();
+  auto task = [self, alias = device->get<std::string>()]() mutable -> asio::awaitable<void> {
+    co_await self->let_go(std::move(alias));
+  };
+  asio::co_spawn(live_.context.executor, std::move(task), asio::detached);
+}
+
+asio::awaitable<void> Guest::let_go(std::string alias) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  auto device = domain::find_device(*live_.domain, alias);
+  if (ended_ || !device)
+    co_return;
+  auto asked = live_.leaving.find(alias);
+  registrar::Txn txn = asked != live_.leaving.end() ? asked->second : own_txn();
+  std::string why = asked != live_.leaving.end() ? "" : "ejected by the guest";
+  Result<> done = co_await finish_detach(live_, std::move(alias), std::move(why), std::move(txn));
+  if (!done)
+    live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, done.error().what()));
+}
+
+asio::awaitable<Result<std::string>> Guest::attach(std::string xml, std::string source,
+                                                   registrar::Txn txn) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  if (ended_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  co_return co_await guest::attach(live_, std::move(xml), std::move(source), std::move(txn));
+}
+
+asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, registrar::Txn txn) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  if (ended_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  co_return co_await guest::detach(live_, std::move(word), patience, std::move(txn));
+}
+
 asio::awaitable<Result<>> Guest::finish() {
-  if (qmp_)
-    qmp_->close();
+  if (live_.qmp)
+    live_.qmp->close();
+  live_.events.close();
+  live_.seams->set_process({});
+  // An operation in flight fails now, and rolls back before the end is recorded.
+  registrar::Turns::Turn turn = co_await live_.turns.next();
   EndCause cause = cause_of_end();
-  std::string reason = "stop";
-  std::string why;
-  registrar::RunRef ref = state_.ref;
+  registrar::Ending ending{.reason = "stop", .why = "", .bounds = {}, .staying = nullptr};
+  registrar::RunRef ref = live_.state.ref;
   registrar::Txn txn = cause.txn;
-  std::vector<Hold> holds = std::move(holds_);
-  auto left = co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_,
-                                          std::move(holds), std::move(reason), std::move(why));
-  trail::Record record = control_record("stop", cause.reason, state_, domain_->kvm);
+  std::vector<Hold> holds = std::move(live_.holds);
+  auto left = co_await registrar::release(live_.context.journal, std::move(ref), std::move(txn), *live_.seams,
+                                          std::move(holds), std::move(ending));
+  trail::Record record = control_record("stop", cause.reason, live_.state, live_.domain->kvm);
   if (!cause.why.empty())
     record.set("why", cause.why);
-  registrar::stamp(record, state_.ref, cause.txn);
+  registrar::stamp(record, live_.state.ref, cause.txn);
   std::vector<trail::Record> records{std::move(record)};
-  Result<> written = co_await context_.journal.write(std::move(records));
+  Result<> written = co_await live_.context.journal.write(std::move(records));
   if (!left)
     co_return std::unexpected(std::move(left).error());
-  holds_ = std::move(*left);
-  if (!holds_.empty())
+  live_.holds = std::move(*left);
+  if (!live_.holds.empty())
     co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended; see `tenure history`",
-                                           holds_.size()));
-  unlink_sockets(*domain_, options_);
-  CO_TRY_OK(forget_run(context_.paths, state_.ref.uuid));
+                                           live_.holds.size()));
+  unlink_sockets(*live_.domain, live_.options);
+  CO_TRY_OK(forget_run(live_.context.paths, live_.state.ref.uuid));
   co_return written;
 }
 
 asio::awaitable<Result<>> Guest::until_ended(std::chrono::steady_clock::time_point deadline) {
   if (!ended_) {
-    auto timer = std::make_shared<asio::steady_timer>(context_.executor, deadline);
+    auto timer = std::make_shared<asio::steady_timer>(live_.context.executor, deadline);
     waiters_.push_back(timer);
     asio::error_code error;
     co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, error));
@@ -181,13 +233,13 @@ asio::awaitable<Result<>> Guest::until_ended(std::chrono::steady_clock::time_poi
 }
 
 asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds timeout) {
-  if (!qmp_)
+  if (!live_.qmp)
     co_return fail(Errc::Unsupported, "stop: no monitor to this guest; use `tenure kill`");
   asked_ = EndCause{.reason = "shutdown", .why = "", .txn = std::move(txn)};
   auto deadline = std::chrono::steady_clock::now() + timeout;
   std::string command = "system_powerdown";
   nlohmann::json arguments = nlohmann::json::object();
-  auto pressed = co_await qmp_->execute(std::move(command), std::move(arguments), kQmpTimeout);
+  auto pressed = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
   if (!pressed)
     co_return std::unexpected(std::move(pressed).error().context("stop: system_powerdown"));
   Result<> done = co_await until_ended(deadline);
@@ -196,7 +248,7 @@ asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds t
         Errc::Timeout,
         fmt::format(
             "stop: the guest did not shut down within {} s; it may still do so, or use `tenure kill {}`",
-            timeout.count(), state_.ref.vm));
+            timeout.count(), live_.state.ref.vm));
   co_return done;
 }
 
@@ -204,22 +256,22 @@ asio::awaitable<Result<>> Guest::control(std::string verb, registrar::Txn txn, s
   auto known = std::ranges::find(kVerbs, verb, &Verb::name);
   if (known == std::end(kVerbs))
     co_return fail(Errc::Invalid, fmt::format("{}: no such operation", verb));
-  if (!qmp_)
+  if (!live_.qmp)
     co_return fail(Errc::Unsupported, verb + ": no monitor to this guest");
   std::string command(known->qmp);
   nlohmann::json arguments = nlohmann::json::object();
-  auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kQmpTimeout);
-  trail::Record record = control_record(verb, known->reason, state_, domain_->kvm);
+  auto done = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
+  trail::Record record = control_record(verb, known->reason, live_.state, live_.domain->kvm);
   record.success = done.has_value();
   if (!done)
     why = done.error().what();
   if (!why.empty())
     record.set("why", why);
-  registrar::stamp(record, state_.ref, txn);
+  registrar::stamp(record, live_.state.ref, txn);
   std::vector<trail::Record> records{std::move(record)};
-  Result<> written = co_await context_.journal.write(std::move(records));
+  Result<> written = co_await live_.context.journal.write(std::move(records));
   if (!written)
-    context_.log(fmt::format("{}: {}: {}", state_.ref.vm, verb, written.error().what()));
+    live_.context.log(fmt::format("{}: {}: {}", live_.state.ref.vm, verb, written.error().what()));
   if (!done)
     co_return std::unexpected(std::move(done).error().context(verb));
   co_return Result<>{};

@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "domain/domain.h"
+#include "guest/change.h"
 #include "guest/context.h"
+#include "guest/live.h"
 #include "guest/run_seams.h"
 #include "guest/run_state.h"
 #include "qemu/qmp.h"
@@ -45,14 +47,20 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // SIGKILL to QEMU; returns when the run has ended and every release is recorded.
   asio::awaitable<Result<>> kill(registrar::Txn txn);
 
-  const RunState& state() const { return state_; }
-  const domain::Domain& domain() const { return *domain_; }
-  const HostOptions& options() const { return options_; }
-  const std::vector<registrar::Hold>& holds() const { return holds_; }
-  kernel::Fence* fence() { return seams_->fence(); }
-  RunSeams& seams() { return *seams_; }
-  const RunSeams& seams() const { return *seams_; }
-  qemu::Qmp* qmp() { return qmp_.get(); }
+  // A device joins, of one element of XML; returns its alias.
+  asio::awaitable<Result<std::string>> attach(std::string xml, std::string source,
+                                              registrar::Txn txn);
+  // The device that `word` names leaves.
+  asio::awaitable<Result<>> detach(std::string word, Patience patience, registrar::Txn txn);
+
+  const RunState& state() const { return live_.state; }
+  const domain::Domain& domain() const { return *live_.domain; }
+  const HostOptions& options() const { return live_.options; }
+  const std::vector<registrar::Hold>& holds() const { return live_.holds; }
+  kernel::Fence* fence() { return live_.seams->fence(); }
+  RunSeams& seams() { return *live_.seams; }
+  const RunSeams& seams() const { return *live_.seams; }
+  qemu::Qmp* qmp() { return live_.qmp.get(); }
   // QEMU's own word: running, paused, shutdown …
   const std::string& status() const { return status_; }
   bool ended() const { return ended_; }
@@ -62,17 +70,14 @@ class Guest : public std::enable_shared_from_this<Guest> {
   asio::awaitable<Result<>> finish();
   asio::awaitable<Result<>> until_ended(std::chrono::steady_clock::time_point deadline);
   void handle_event(const qemu::QmpEvent& event);
+  void spawn_let_go(const qemu::QmpEvent& event);
   EndCause cause_of_end();
   registrar::Txn own_txn() const;
 
-  Context& context_;
-  std::unique_ptr<domain::Domain> domain_;
-  HostOptions options_;
-  RunState state_;
-  std::unique_ptr<RunSeams> seams_;
-  std::vector<registrar::Hold> holds_;
+  asio::awaitable<void> let_go(std::string alias);
+
+  Live live_;
   asio::posix::stream_descriptor pidfd_;
-  std::shared_ptr<qemu::Qmp> qmp_;
   std::vector<std::shared_ptr<asio::steady_timer>>
       waiters_;  // for the end; each has its own deadline
   std::string status_ = "running";

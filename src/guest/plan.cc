@@ -4,7 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <utility>
 
 namespace tenure::guest {
 namespace {
@@ -25,7 +26,6 @@ struct NodeNeed {
   std::optional<DeviceNumber> rdev;  // nullopt: missing on this host (dry run)
   Access access;
   std::string holder;
-  std::vector<std::string> other_paths;  // further names of the same device
 };
 
 // One file, or folder on the way to it, that the guest's uid must get at.
@@ -37,71 +37,100 @@ struct FileNeed {
 
 class Planner {
  public:
-  Planner(const domain::Domain& domain, const Facts& facts, const HostOptions& options)
-      : domain_(domain), facts_(facts), options_(options) {}
+  // `reason` of the records of devices: start, attach.
+  Planner(const domain::Domain& domain, const Facts& facts, const HostOptions& options,
+          std::string_view reason)
+      : domain_(domain), facts_(facts), options_(options), reason_(reason) {}
 
   Plan run() {
-    collect_needs();
-    for (const NodeNeed& need : node_needs_) dev_node(need);
-    if (options_.fence)
-      fence_claims();
+    base_needs();
+    device_needs();
+    boot_needs();
+    dev_nodes();
+    if (options_.fence) {
+      group_claims();
+      rule_claims();
+    }
     if (options_.uid)
       file_acl_claims();
+    device_claims();
+    boot_claims();
+    size_claims();
+    return std::move(plan_);
+  }
+
+  // What the run has from its start, the base list, is not claimed again.
+  Plan run_devices() {
+    base_needs();
+    size_t base = node_needs_.size();
+    device_needs();
+    node_needs_.erase(node_needs_.begin(), node_needs_.begin() + static_cast<ptrdiff_t>(base));
+    dev_nodes();
+    if (options_.fence)
+      rule_claims();
+    if (options_.uid)
+      file_acl_claims();
+    device_claims();
+    return std::move(plan_);
+  }
+
+ private:
+  void device_claims() {
     for (const domain::Interface& nic : domain_.interfaces) open_claims(nic);
     for (const domain::Disk& disk : domain_.disks) disk_claims(disk);
     for (const domain::Interface& nic : domain_.interfaces) net_claim(nic);
     for (const domain::Chardev& chardev : domain_.chardevs) chardev_claim(chardev);
     for (const domain::Rng& rng : domain_.rngs) rng_claim(rng);
     for (const domain::Input& input : domain_.inputs) evdev_claim(input);
-    boot_claims();
-    size_claims();
-    return std::move(plan_);
   }
 
- private:
   void claim(Record record) { plan_.claims.push_back(model::claim_of(std::move(record))); }
 
-  // A second need of the same node or file joins the first.
+  // A second need of one device joins its first; so does what the base list grants anyway.
   void need_node(NodeNeed need) {
-    auto same = [&](const NodeNeed& n) {
-      return n.path == need.path || (n.rdev && n.rdev == need.rdev);
+    auto joins = [&](const NodeNeed& n) {
+      bool same = n.path == need.path && (!need.rdev || n.rdev == need.rdev);
+      return same && (n.holder == need.holder || is_base(n));
     };
-    auto it = std::ranges::find_if(node_needs_, same);
+    auto it = std::ranges::find_if(node_needs_, joins);
     if (it == node_needs_.end()) {
       node_needs_.push_back(std::move(need));
       return;
     }
-    if (it->path != need.path &&
-        std::ranges::find(it->other_paths, need.path) == it->other_paths.end())
-      it->other_paths.push_back(need.path);
     it->access = it->access | need.access;
     if (it->holder != need.holder)
       it->holder += "," + need.holder;
   }
 
+  static bool is_base(const NodeNeed& need) {
+    return need.holder == "base" || need.holder.starts_with("base,");
+  }
+
   void need_file(FileNeed need) {
-    auto it = std::ranges::find(file_needs_, need.path, &FileNeed::path);
-    if (it == file_needs_.end()) {
+    auto it = std::ranges::find_if(file_needs_, [&](const FileNeed& n) {
+      return n.path == need.path && n.holder == need.holder;
+    });
+    if (it == file_needs_.end())
       file_needs_.push_back(std::move(need));
-      return;
-    }
-    it->acl = std::max(it->acl, need.acl);  // "r" < "rw"
-    if (it->holder != need.holder)
-      it->holder += "," + need.holder;
+    else
+      it->acl = std::max(it->acl, need.acl);  // "r" < "rw"
   }
 
   void need_path(const std::string& path, Access access, const std::string& holder) {
     const kernel::NodeFacts* node = facts_.node(path);
     if (node != nullptr && node->rdev)
-      need_node({path, node->rdev, access, holder, {}});
+      need_node({path, node->rdev, access, holder});
     else
       need_file({path, to_string(access), holder});
   }
 
-  void collect_needs() {
+  void base_needs() {
     for (const std::string& path : options_.base_devices) base_need(path);
     if (domain_.kvm)
       base_need("/dev/kvm");
+  }
+
+  void device_needs() {
     for (const domain::Disk& disk : domain_.disks) disk_needs(disk);
     for (const domain::Chardev& chardev : domain_.chardevs)
       if (chardev.kind == domain::ChardevKind::Dev)
@@ -115,21 +144,20 @@ class Planner {
     for (const domain::Input& input : domain_.inputs)
       if (!input.evdev.empty())
         need_path(input.evdev, kReadWrite, "input:" + input.info.alias);
-    boot_needs();
   }
 
   // The base list: a node that the host does not have is left out, not refused (DESIGN §5).
   void base_need(const std::string& path) {
     const kernel::NodeFacts* node = facts_.node(path);
     if (node != nullptr && node->rdev)
-      need_node({path, node->rdev, kReadWrite, "base", {}});
+      need_node({path, node->rdev, kReadWrite, "base"});
   }
 
   // Only in a dry run.
   void missing_disk_need(const domain::Disk& disk, const std::string& holder) {
     Access access = disk.readonly ? kReadOnly : kReadWrite;
     if (disk.kind == domain::SourceKind::Block)
-      need_node({disk.path, std::nullopt, access, holder, {}});
+      need_node({disk.path, std::nullopt, access, holder});
     else if (!disk.path.empty())
       need_file({disk.path, to_string(access), holder});
   }
@@ -147,12 +175,12 @@ class Planner {
         need_file({image.path, to_string(access), holder});
         continue;
       }
-      need_node({image.path, image.node.rdev, access, holder, {}});
+      need_node({image.path, image.node.rdev, access, holder});
       auto slaves = facts_.slaves.find(*image.node.rdev);
       if (slaves == facts_.slaves.end())
         continue;
       for (const kernel::Slave& slave : slaves->second)
-        need_node({slave.path, slave.dev, access, holder, {}});
+        need_node({slave.path, slave.dev, access, holder});
     }
   }
 
@@ -177,39 +205,48 @@ class Planner {
       claim(Record(Kind::CgroupGroup).set("reason", "create").set("cgroup", cgroup));
   }
 
-  void fence_claims() {
+  void group_claims() {
     group_claim(options_.cgroup_v2);
     group_claim(options_.cgroup_v1);
     claim(Record(Kind::CgroupAll).set("reason", "deny").set("cgroup", fence_cgroup()));
-    for (const NodeNeed& need : node_needs_) node_claim(need);
+  }
+
+  void rule_claims() {
+    for (size_t i = 0; i < node_needs_.size(); ++i) node_claim(node_needs_[i], shared_before(i));
     // The slaves of Unix98 ptys get their numbers at run time, so the whole major is let through,
     // as libvirt does.
-    if (has_pty())
-      major_claim("pty", kPtsMajor, "c");
-    if (!domain_.sounds.empty())
-      major_claim("sound", kSoundMajor, "c");
+    bool shared = false;
+    for (const domain::Chardev& chardev : domain_.chardevs)
+      if (chardev.kind == domain::ChardevKind::Pty)
+        major_claim("pty", kPtsMajor, std::exchange(shared, true), "chardev:" + chardev.info.alias);
+    shared = false;
+    for (const domain::Sound& sound : domain_.sounds)
+      major_claim("sound", kSoundMajor, std::exchange(shared, true), "sound:" + sound.info.alias);
   }
 
-  bool has_pty() const {
-    return std::ranges::any_of(domain_.chardevs, [](const domain::Chardev& c) {
-      return c.kind == domain::ChardevKind::Pty;
-    });
+  // What earlier needs have of the same device, whatever they call it.
+  Access shared_before(size_t index) const {
+    Access access;
+    for (size_t i = 0; i < index; ++i)
+      if (node_needs_[i].rdev && node_needs_[i].rdev == node_needs_[index].rdev)
+        access = access | node_needs_[i].access;
+    return access;
   }
 
-  void node_claim(const NodeNeed& need) {
+  void node_claim(const NodeNeed& need, Access shared) {
     Record record(Kind::CgroupPath);
-    record.set("reason", "allow").set("cgroup", fence_cgroup()).set("path", need.path);
+    record.set("reason", shared.covers(need.access) ? "share" : "allow");
+    record.set("cgroup", fence_cgroup()).set("path", need.path);
     record.set("rdev", need.rdev ? rdev_hex(*need.rdev) : "?").set("acl", to_string(need.access));
     if (need.rdev)
       record.set("devtype", device_letter(need.rdev->type));
     claim(std::move(record.set("for", need.holder)));
   }
 
-  void dev_node(const NodeNeed& need) {
-    if (!need.rdev)
-      return;
-    add_dev_node(need.path, *need.rdev);
-    for (const std::string& path : need.other_paths) add_dev_node(path, *need.rdev);
+  void dev_nodes() {
+    for (const NodeNeed& need : node_needs_)
+      if (need.rdev)
+        add_dev_node(need.path, *need.rdev);
   }
 
   void add_dev_node(const std::string& path, const DeviceNumber& rdev) {
@@ -218,44 +255,46 @@ class Planner {
         {.path = facts_.dev_name(path), .rdev = rdev, .uid = uid, .gid = uid, .mode = 0600});
   }
 
-  void major_claim(std::string_view category, uint32_t major, std::string_view devtype) {
+  void major_claim(std::string_view category, uint32_t major, bool shared,
+                   const std::string& holder) {
     claim(Record(Kind::CgroupMajor)
-              .set("reason", "allow")
+              .set("reason", shared ? "share" : "allow")
               .set("cgroup", fence_cgroup())
               .set("category", category)
               .set("maj", fmt::format("{:02X}", major))
               .set("acl", "rw")
-              .set("devtype", devtype));
+              .set("devtype", "c")
+              .set("for", holder));
   }
 
   void file_acl_claims() {
-    std::set<std::string> folders;
-    for (const FileNeed& need : file_needs_) search_claims(need.path, need.holder, folders);
+    for (const FileNeed& need : file_needs_) search_claims(need.path, need.holder);
     // The way to a symlink that leads to a device.
-    for (const NodeNeed& need : node_needs_) {
-      search_claims(need.path, need.holder, folders);
-      for (const std::string& path : need.other_paths) search_claims(path, need.holder, folders);
-    }
+    for (const NodeNeed& need : node_needs_) search_claims(need.path, need.holder);
     for (const FileNeed& need : file_needs_) acl_claim(need.path, need.acl, need.holder);
   }
 
-  void acl_claim(const std::string& path, std::string_view acl, const std::string& holder) {
+  // Shared where an earlier device's entry on the same path has it all.
+  void acl_claim(const std::string& path, const std::string& acl, const std::string& holder) {
+    std::string& had = entries_[path];
+    bool shared = had.size() >= acl.size();  // "" < "x"; "" < "r" < "rw"
+    if (!shared)
+      had = acl;
     claim(Record(Kind::FileAcl)
-              .set("reason", "allow")
+              .set("reason", shared ? "share" : "allow")
               .set("path", path)
               .set("acl", acl)
               .set("acl-uid", uint64_t{options_.uid.value_or(0)})
               .set("for", holder));
   }
 
-  // Folders on the way that "other" may not search.
-  void search_claims(const std::string& path, const std::string& holder,
-                     std::set<std::string>& done) {
+  // Folders on the way that "other" may not search, once a device.
+  void search_claims(const std::string& path, const std::string& holder) {
     auto folders = facts_.closed_folders.find(path);
     if (folders == facts_.closed_folders.end())
       return;
     for (const std::string& folder : folders->second)
-      if (done.insert(folder).second)
+      if (searched_.emplace(folder, holder).second)
         acl_claim(folder, "x", holder);
   }
 
@@ -303,7 +342,7 @@ class Planner {
 
   void image_claim(const domain::Disk& disk, const qemu::Image& image, size_t depth) {
     Record record(Kind::Disk);
-    record.set("reason", "start").set("old-disk", "?").set("new-disk", image.path);
+    record.set("reason", reason_).set("old-disk", "?").set("new-disk", image.path);
     record.set("dev", disk.target).set("access", image.writable ? "rw" : "r");
     record.set("format", image.format).set("depth", depth).set("device", disk.info.alias);
     if (image.node.rdev)
@@ -315,7 +354,7 @@ class Planner {
   void net_claim(const domain::Interface& nic) {
     static constexpr std::string_view kTypes[] = {"user", "bridge", "ethernet", "direct"};
     Record record(Kind::Net);
-    record.set("reason", "start").set("old-net", "?").set("new-net", nic.mac);
+    record.set("reason", reason_).set("old-net", "?").set("new-net", nic.mac);
     record.set("type", kTypes[static_cast<size_t>(nic.kind)]).set("device", nic.info.alias);
     if (!nic.bridge.empty())
       record.set("bridge", nic.bridge);
@@ -332,7 +371,7 @@ class Planner {
     // A pty has no name before QEMU opened it; confirm() completes it.
     std::string path =
         chardev.kind == domain::ChardevKind::Unix ? socket_path(chardev, options_) : chardev.path;
-    record.set("reason", "start")
+    record.set("reason", reason_)
         .set("old-chardev", "?")
         .set("new-chardev", path.empty() ? "?" : path);
     record.set("type", kTypes[static_cast<size_t>(chardev.kind)]).set("device", chardev.info.alias);
@@ -351,7 +390,7 @@ class Planner {
     if (rng.backend != "random")
       return;
     Record record(Kind::Rng);
-    record.set("reason", "start")
+    record.set("reason", reason_)
         .set("old-rng", "?")
         .set("new-rng", rng.path)
         .set("device", rng.info.alias);
@@ -363,14 +402,14 @@ class Planner {
     if (input.evdev.empty())
       return;
     Record record(Kind::Evdev);
-    record.set("reason", "start").set("path", input.evdev).set("device", input.info.alias);
+    record.set("reason", reason_).set("path", input.evdev).set("device", input.info.alias);
     set_device(record, input.evdev);
     claim(std::move(record));
   }
 
   void boot_claim(std::string_view role, const std::string& path, std::string_view access) {
     claim(Record(Kind::File)
-              .set("reason", "start")
+              .set("reason", reason_)
               .set("old-file", "?")
               .set("new-file", path)
               .set("role", role)
@@ -409,7 +448,10 @@ class Planner {
   const Facts& facts_;
   const HostOptions& options_;
   std::vector<NodeNeed> node_needs_;
+  std::string_view reason_;
   std::vector<FileNeed> file_needs_;
+  std::map<std::string, std::string> entries_;                  // acl by path, so far
+  std::set<std::pair<std::string, std::string>> searched_;  // folder, holder
   Plan plan_;
 };
 
@@ -433,7 +475,31 @@ std::string socket_path(const domain::Chardev& chardev, const HostOptions& optio
 }
 
 Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options) {
-  return Planner(domain, facts, options).run();
+  return Planner(domain, facts, options, "start").run();
+}
+
+Plan plan_devices(const domain::Domain& devices, const Facts& facts, const HostOptions& options) {
+  return Planner(devices, facts, options, "attach").run_devices();
+}
+
+std::set<std::string> holder_names(const domain::Domain& devices) {
+  std::set<std::string> names;
+  for (const domain::Disk& disk : devices.disks) {
+    names.insert(disk.info.alias);
+    names.insert("disk:" + disk.target);
+  }
+  for (const domain::Interface& nic : devices.interfaces) names.insert(nic.info.alias);
+  auto add = [&](std::string_view prefix, const auto& list) {
+    for (const auto& device : list) {
+      names.insert(device.info.alias);
+      names.insert(std::string(prefix) + device.info.alias);
+    }
+  };
+  add("chardev:", devices.chardevs);
+  add("rng:", devices.rngs);
+  add("input:", devices.inputs);
+  add("sound:", devices.sounds);
+  return names;
 }
 
 }  // namespace tenure::guest

@@ -4,6 +4,7 @@
 // start would do.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,15 @@ struct Plan {
   std::vector<kernel::DevNode> nodes;
 };
 
-// Two devices that need one node or one image in a run share one claim, with the union of their
-// accesses.
+// Two devices that need one node or one image have a claim each; the later one shares what the
+// earlier one was allowed (reason=share). What the base list grants is no device's own.
 Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options);
+
+// The same for devices that join a running guest: `devices` has nothing but them.
+Plan plan_devices(const domain::Domain& devices, const Facts& facts, const HostOptions& options);
+
+// Claim::holder of all that these devices hold.
+std::set<std::string> holder_names(const domain::Domain& devices);
 
 // The name of a macvtap: the definition's, or one made of uuid and alias, so that it is found again
 // after a crash.

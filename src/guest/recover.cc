@@ -290,13 +290,11 @@ class Recovery {
     registrar::RunRef ref = run_.ref;
     registrar::Txn txn = txn_;
     std::vector<Hold> holds = std::move(run_.holds);
-    std::string reason = "stop";
-    std::string because = why();
-    std::optional<registrar::Bounds> between = bounds();
+    registrar::Ending ending{
+        .reason = "stop", .why = why(), .bounds = bounds(), .staying = nullptr};
     CO_TRY(std::vector<Hold> left,
            co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_,
-                                       std::move(holds), std::move(reason), std::move(because),
-                                       between));
+                                       std::move(holds), std::move(ending)));
     std::vector<Record> records;
     if (!run_.ended)
       records.push_back(end_record());

@@ -16,6 +16,7 @@ namespace {
 
 using kernel::Outcome;
 using registrar::Hold;
+using registrar::Others;
 using trail::Kind;
 
 constexpr int kEmptyTimeoutMs =
@@ -23,6 +24,41 @@ constexpr int kEmptyTimeoutMs =
 
 std::string get(const model::Claim& claim, std::string_view key) {
   return std::string(claim.record.get(key).value_or(""));
+}
+
+bool same_device(const kernel::AclRule& a, const kernel::AclRule& b) {
+  return a.type == b.type && a.major == b.major && a.minor == b.minor;
+}
+
+// What other claims have of the rule's device.
+Access shared_access(const kernel::AclRule& rule, const Others& others) {
+  Access access;
+  for (const model::Claim* other : others)
+    if (auto theirs = rule_of(*other); theirs && same_device(*theirs, rule))
+      access = access | theirs->access;
+  return access;
+}
+
+// The same of an entry in a file's ACL.
+Access shared_acl(const model::Claim& claim, const Others& others) {
+  Access access;
+  for (const model::Claim* other : others)
+    if (other->record.kind == Kind::FileAcl && other->id == claim.id &&
+        other->record.get("acl-uid") == claim.record.get("acl-uid"))
+      access = access | other->access;
+  return access;
+}
+
+bool has_search_acl(const model::Claim& claim, const Others& others) {
+  return std::ranges::any_of(others, [&](const model::Claim* other) {
+    return other->record.kind == Kind::FileAcl && other->id == claim.id &&
+           other->record.get("acl") == "x";
+  });
+}
+
+size_t count_open(const std::vector<kernel::OpenFile>& files, const DeviceNumber& rdev) {
+  return static_cast<size_t>(
+      std::ranges::count_if(files, [&](const auto& file) { return file.rdev == rdev; }));
 }
 
 }  // namespace
@@ -36,6 +72,15 @@ std::optional<kernel::AclRule> rule_of(const model::Claim& claim) {
   if (!claim.any_minor)
     rule.minor = claim.rdev->minor;
   return rule;
+}
+
+std::vector<kernel::DevNode> nodes_of(const std::vector<Hold>& holds) {
+  std::vector<kernel::DevNode> nodes;
+  for (const Hold& hold : holds)
+    if (hold.claim.rdev && !hold.claim.any_minor && hold.claim.id.starts_with("/dev/") &&
+        hold.claim.record.kind != Kind::NetOpen)
+      nodes.push_back({.path = hold.claim.id, .rdev = *hold.claim.rdev});
+  return nodes;
 }
 
 const RunSeams::Acts RunSeams::kActs[] = {
@@ -52,18 +97,19 @@ const RunSeams::Acts* RunSeams::acts_of(const model::Claim& claim) {
   return acts == std::end(kActs) ? nullptr : acts;
 }
 
-Result<Outcome> RunSeams::apply(model::Claim& claim) {
+Result<Outcome> RunSeams::apply(model::Claim& claim, const Others& others) {
   const Acts* acts = acts_of(claim);
   if (acts == nullptr)
     return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
-  return (this->*acts->apply)(claim);
+  return (this->*acts->apply)(claim, others);
 }
 
-Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const std::vector<Hold>& others) {
+Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const Others& others,
+                                   trail::Record& record) {
   const Acts* acts = acts_of(claim);
   if (acts == nullptr)
     return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
-  return (this->*acts->withdraw)(claim, others);
+  return (this->*acts->withdraw)(claim, others, record);
 }
 
 Result<bool> RunSeams::present(const model::Claim& claim) {
@@ -77,7 +123,7 @@ std::unique_ptr<kernel::Cgroup>& RunSeams::group_of(const std::string& path) {
   return path == options_.cgroup_v2 ? v2_ : v1_;
 }
 
-Result<Outcome> RunSeams::make_group(model::Claim& claim) {
+Result<Outcome> RunSeams::make_group(model::Claim& claim, const Others&) {
   bool v2 = claim.id == options_.cgroup_v2;
   const std::string& mount = v2 ? mounts_.v2 : mounts_.v1_devices;
   std::string below = claim.id.substr(mount.size() + 1);
@@ -90,7 +136,7 @@ Result<Outcome> RunSeams::make_group(model::Claim& claim) {
   return Outcome::Changed;
 }
 
-Result<Outcome> RunSeams::remove_group(const model::Claim& claim, const std::vector<Hold>&) {
+Result<Outcome> RunSeams::remove_group(const model::Claim& claim, const Others&, trail::Record&) {
   auto& group = group_of(claim.id);
   if (!group && unread_)
     return fail(*unread_);
@@ -109,7 +155,7 @@ Result<Outcome> RunSeams::remove_group(const model::Claim& claim, const std::vec
   return removed ? Outcome::Changed : Outcome::Unchanged;
 }
 
-Result<Outcome> RunSeams::close_fence(model::Claim&) {
+Result<Outcome> RunSeams::close_fence(model::Claim&, const Others&) {
   const auto& group = options_.fence == kernel::CgroupVersion::V2 ? v2_ : v1_;
   if (!group || fences_ == nullptr)
     return fail(Errc::Internal, "deny all: no cgroup of this guest");
@@ -118,50 +164,86 @@ Result<Outcome> RunSeams::close_fence(model::Claim&) {
 }
 
 // The fence denies to the end; its cgroup takes it away.
-Result<Outcome> RunSeams::leave_closed(const model::Claim&, const std::vector<Hold>&) {
+Result<Outcome> RunSeams::leave_closed(const model::Claim&, const Others&, trail::Record&) {
   return Outcome::Unchanged;
 }
 
-Result<Outcome> RunSeams::allow(model::Claim& claim) {
+Result<Outcome> RunSeams::allow(model::Claim& claim, const Others& others) {
   if (!fence_)
     return fail(Errc::Internal, fmt::format("{}: no fence", claim.id));
   std::optional<kernel::AclRule> rule = rule_of(claim);
   if (!rule)
     return fail(Errc::NotFound, fmt::format("{}: no device number", claim.id));
+  Access shared = shared_access(*rule, others);
+  if (shared.covers(rule->access)) {
+    claim.record.set("reason", "share");
+    return Outcome::Unchanged;
+  }
+  claim.record.set("reason", "allow");
+  Access wanted = rule->access;
+  rule->access = shared | wanted;
   auto outcome = fence_->set(*rule);
   if (!outcome)
     return fail(std::move(outcome).error().context(claim.id));
   return outcome;
 }
 
-Result<Outcome> RunSeams::deny(const model::Claim& claim, const std::vector<Hold>&) {
+// What others need of the device stays: a writer that goes leaves a reader reading.
+Result<Outcome> RunSeams::deny(const model::Claim& claim, const Others& others,
+                               trail::Record& record) {
   std::optional<kernel::AclRule> rule = rule_of(claim);
   if (!fence_ && unread_)
     return fail(*unread_);
   // Without a fence there is nothing to revoke: it went with its cgroup.
   if (!fence_ || !rule)
     return Outcome::Unchanged;
-  rule->access = Access{};
+  Access shared = shared_access(*rule, others);
+  if (shared.covers(claim.access)) {
+    record.set("reason", "unshare");
+    return Outcome::Unchanged;
+  }
+  rule->access = shared;
   auto outcome = fence_->set(*rule);
+  if (!outcome)
+    return fail(std::move(outcome).error().context(claim.id));
+  record.set("acl", to_string(claim.access.minus(shared)));
+  return outcome;
+}
+
+Result<Outcome> RunSeams::set_acl(int fd, const model::Claim& claim, Access access) {
+  uint32_t uid = *options_.uid;
+  auto outcome = get(claim, "acl") == "x" ? kernel::set_search_acl(fd, uid)
+                                          : kernel::set_file_acl(fd, uid, access);
   if (!outcome)
     return fail(std::move(outcome).error().context(claim.id));
   return outcome;
 }
 
-Result<Outcome> RunSeams::add_acl(model::Claim& claim) {
+Result<Outcome> RunSeams::add_acl(model::Claim& claim, const Others& others) {
   // A log file of a chardev need not exist yet; QEMU could not make it in a folder of root's.
   int create = claim.holder.starts_with("chardev:") && get(claim, "acl") != "x" ? O_CREAT : 0;
+  Access shared = shared_acl(claim, others);
+  bool covered =
+      get(claim, "acl") == "x" ? has_search_acl(claim, others) : shared.covers(claim.access);
+  if (covered) {
+    claim.record.set("reason", "share");
+    return Outcome::Unchanged;
+  }
   TRY(UniqueFd fd,
       create != 0 ? open_file(claim.id, O_WRONLY | create, 0600) : open_file(claim.id, O_PATH));
-  uint32_t uid = *options_.uid;
-  auto outcome = get(claim, "acl") == "x" ? kernel::set_search_acl(fd.get(), uid)
-                                          : kernel::set_file_acl(fd.get(), uid, claim.access);
+  auto outcome = set_acl(fd.get(), claim, shared | claim.access);
   if (!outcome) {
     // It may have failed at its read-back; what is recorded as refused must not be there. The first
     // error is the one to report.
-    static_cast<void>(kernel::remove_file_acl(fd.get(), uid));
-    return fail(std::move(outcome).error().context(claim.id));
+    static_cast<void>(shared.none() ? kernel::remove_file_acl(fd.get(), *options_.uid)
+                                         : kernel::set_file_acl(fd.get(), *options_.uid, shared));
+    return outcome;
   }
+  // Somebody else's entry: not a grant of ours, and not ours to take away.
+  if (*outcome == Outcome::Unchanged)
+    claim.record.set("reason", "share").set("found", "yes");
+  else
+    claim.record.set("reason", "allow");
   files_.insert_or_assign(claim.id, std::move(fd));
   return outcome;
 }
@@ -186,18 +268,30 @@ Result<UniqueFd> RunSeams::acl_file(const model::Claim& claim) {
   return fd;
 }
 
-Result<Outcome> RunSeams::remove_acl(const model::Claim& claim, const std::vector<Hold>&) {
+Result<Outcome> RunSeams::remove_acl(const model::Claim& claim, const Others& others,
+                                     trail::Record& record) {
   auto uid = parse_int<uint32_t>(get(claim, "acl-uid"));
   if (!uid)
     return fail(Errc::Corrupt, fmt::format("{}: acl-uid is missing in the grant", claim.id));
+  Access shared = shared_acl(claim, others);
+  bool search = get(claim, "acl") == "x";
+  bool stays = search ? has_search_acl(claim, others) : shared.covers(claim.access);
+  if (stays || claim.record.get("found")) {
+    record.set("reason", "unshare");
+    return Outcome::Unchanged;
+  }
   auto fd = acl_file(claim);
   if (!fd && fd.error().code() == Errc::NotFound)
     return Outcome::Unchanged;
   if (!fd)
     return fail(std::move(fd).error());
-  auto outcome = kernel::remove_file_acl(fd->get(), *uid);
-  if (!outcome)
+  bool narrow = !search && !shared.none();
+  auto outcome = narrow ? kernel::set_file_acl(fd->get(), *uid, shared)
+                        : kernel::remove_file_acl(fd->get(), *uid);
+  if (!outcome || narrow)
     files_.insert_or_assign(claim.id, std::move(*fd));
+  if (outcome && narrow)
+    record.set("acl", to_string(claim.access.minus(shared)));
   return outcome;
 }
 
@@ -223,7 +317,7 @@ Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
 }
 
 // One claim is one fd: the first of an interface opens all its queues.
-Result<Outcome> RunSeams::open_nic(model::Claim& claim) {
+Result<Outcome> RunSeams::open_nic(model::Claim& claim, const Others&) {
   auto nic = std::ranges::find_if(domain_.interfaces,
                                   [&](const auto& n) { return n.info.alias == claim.holder; });
   if (nic == domain_.interfaces.end())
@@ -245,14 +339,32 @@ Result<Outcome> RunSeams::open_nic(model::Claim& claim) {
   return Outcome::Changed;
 }
 
-// QEMU is gone, or never came: the kernel takes a tun interface away with its last fd, a macvtap
-// must be deleted. The record of the last fd is written when the interface is really gone.
-Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector<Hold>& others) {
+// A running QEMU must have closed its copy: of that node it has no more open than others claim.
+Result<> RunSeams::confirm_closed(const model::Claim& claim, const Others& others) {
+  if (process_.pid == 0 || !claim.rdev)
+    return {};
+  TRY(std::vector<kernel::OpenFile> files, kernel::open_files(process_.pid));
+  auto claimed = static_cast<size_t>(std::ranges::count_if(others, [&](const model::Claim* other) {
+    return other->record.kind == Kind::NetOpen && other->rdev == claim.rdev;
+  }));
+  size_t open = count_open(files, *claim.rdev);
+  if (open <= claimed)
+    return {};
+  return fail(Errc::Busy,
+              fmt::format("{} ({}): still held: {} fds", claim.id, claim.holder, open - claimed));
+}
+
+// The kernel takes a tun interface away with its last fd, a macvtap must be deleted. The record of
+// the last fd is written when the interface is really gone.
+Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const Others& others,
+                                    trail::Record&) {
   // Unchanged: the fds had gone with an earlier daemon and its QEMU.
-  Outcome closed = nics_.erase(claim.holder) > 0 ? Outcome::Changed : Outcome::Unchanged;
+  Outcome closed =
+      nics_.erase(claim.holder) > 0 || process_.pid != 0 ? Outcome::Changed : Outcome::Unchanged;
+  TRY_OK(confirm_closed(claim, others));
   std::string ifname = get(claim, "ifname");
-  bool shared = std::ranges::any_of(others, [&](const Hold& hold) {
-    return hold.claim.record.kind == Kind::NetOpen && hold.claim.holder == claim.holder;
+  bool shared = std::ranges::any_of(others, [&](const model::Claim* other) {
+    return other->record.kind == Kind::NetOpen && other->holder == claim.holder;
   });
   if (shared || claim.id == "/dev/vhost-net")
     return closed;
@@ -269,6 +381,60 @@ Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const std::vector
   if (exists && !foreign)
     return fail(Errc::Busy, ifname + ": the interface is still there");
   return closed;
+}
+
+Result<> RunSeams::confirm_gone(const model::Claim& claim, const Others& staying) {
+  auto same = [&](const model::Claim* other) {
+    return !registrar::has_act(*other) &&
+           (claim.rdev ? other->rdev == claim.rdev : other->id == claim.id);
+  };
+  bool a_file = claim.id.starts_with('/') && claim.record.kind != Kind::Chardev;
+  if (process_.pid == 0 || (!claim.rdev && !a_file) || std::ranges::any_of(staying, same))
+    return {};
+  TRY(std::vector<kernel::OpenFile> files, kernel::open_files(process_.pid));
+  auto facts = kernel::node_facts(claim.id);
+  size_t open = static_cast<size_t>(std::ranges::count_if(files, [&](const auto& file) {
+    if (claim.rdev)
+      return file.rdev == claim.rdev;
+    return file.target == claim.id || (facts && file.dev == facts->dev && file.ino == facts->ino);
+  }));
+  if (open == 0)
+    return {};
+  return fail(Errc::Busy, fmt::format("{} {} ({}): still held: {} fds", claim.kind, claim.id,
+                                      claim.holder, open));
+}
+
+Result<> RunSeams::add_nodes(const std::vector<kernel::DevNode>& nodes) {
+  if (process_.pid == 0 || !options_.uid || nodes.empty())
+    return {};
+  TRY(UniqueFd dev, kernel::open_guest_dev(process_.pid));
+  std::vector<kernel::DevNode> made;
+  for (const kernel::DevNode& node : nodes) {
+    auto outcome = kernel::add_node(dev.get(), node);
+    if (!outcome) {
+      for (const kernel::DevNode& done : made) (void)kernel::remove_node(dev.get(), done);
+      return fail(std::move(outcome).error());
+    }
+    if (*outcome == Outcome::Changed)
+      made.push_back(node);
+  }
+  return {};
+}
+
+Result<> RunSeams::drop_nodes(const std::vector<kernel::DevNode>& nodes,
+                              const std::vector<Hold>& staying) {
+  if (process_.pid == 0 || !options_.uid || nodes.empty())
+    return {};
+  TRY(UniqueFd dev, kernel::open_guest_dev(process_.pid));
+  for (const kernel::DevNode& node : nodes) {
+    auto named = [&](const Hold& hold) { return hold.claim.rdev && hold.claim.id == node.path; };
+    if (std::ranges::any_of(staying, named))
+      continue;
+    auto gone = kernel::remove_node(dev.get(), node);
+    if (!gone)
+      return fail(std::move(gone).error());
+  }
+  return {};
 }
 
 Result<bool> RunSeams::has_group(const model::Claim& claim) {
@@ -298,7 +464,9 @@ Result<bool> RunSeams::has_rule(const model::Claim& claim) {
   if (!fenced || !rule)
     return false;
   TRY(auto rules, fence_->list());
-  return std::ranges::find(rules, *rule) != rules.end();
+  return std::ranges::any_of(rules, [&](const kernel::AclRule& r) {
+    return same_device(r, *rule) && r.access.covers(rule->access);
+  });
 }
 
 Result<bool> RunSeams::has_acl(const model::Claim& claim) {

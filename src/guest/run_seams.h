@@ -14,6 +14,8 @@
 #include "kernel/cgroup.h"
 #include "kernel/fence.h"
 #include "kernel/net_device.h"
+#include "kernel/private_dev.h"
+#include "kernel/process.h"
 #include "registrar/operation.h"
 
 namespace tenure::guest {
@@ -28,9 +30,11 @@ class RunSeams final : public registrar::Seams {
         mounts_(std::move(mounts)),
         fences_(fences) {}
 
-  Result<kernel::Outcome> apply(model::Claim& claim) override;
-  Result<kernel::Outcome> withdraw(const model::Claim& claim,
-                                   const std::vector<registrar::Hold>& others) override;
+  Result<kernel::Outcome> apply(model::Claim& claim, const registrar::Others& others) override;
+  Result<kernel::Outcome> withdraw(const model::Claim& claim, const registrar::Others& others,
+                                   trail::Record& record) override;
+  // By the open files of QEMU, while it runs.
+  Result<> confirm_gone(const model::Claim& claim, const registrar::Others& staying) override;
 
   // Whether the kernel has it now, for an intent whose result is not known; an error if it cannot
   // be asked. The daemon's own fds are gone with it, so of network devices only a macvtap can be
@@ -39,6 +43,15 @@ class RunSeams final : public registrar::Seams {
 
   // For a guest that outlived the daemon: opens its cgroups and finds its fence again.
   Result<> adopt(uint32_t slot);
+
+  // QEMU runs, and nodes come and go in its own /dev; or (pid 0) it has ended.
+  void set_process(kernel::ProcessId process) { process_ = process; }
+  // Makes nodes in the running QEMU's /dev; those that this call made are gone again if it fails.
+  // Does nothing for a run that has no /dev of its own.
+  Result<> add_nodes(const std::vector<kernel::DevNode>& nodes);
+  // Unlinks those of `nodes` that `staying` does not name.
+  Result<> drop_nodes(const std::vector<kernel::DevNode>& nodes,
+                      const std::vector<registrar::Hold>& staying);
 
   kernel::Fence* fence() { return fence_.get(); }
   const kernel::Fence* fence() const { return fence_.get(); }
@@ -61,28 +74,27 @@ class RunSeams final : public registrar::Seams {
 
  private:
   using Outcome = kernel::Outcome;
+  using Others = registrar::Others;
   // What each kind of claim means here: a row a kind.
   struct Acts {
     trail::Kind kind;
-    Result<Outcome> (RunSeams::*apply)(model::Claim&);
-    Result<Outcome> (RunSeams::*withdraw)(const model::Claim&, const std::vector<registrar::Hold>&);
+    Result<Outcome> (RunSeams::*apply)(model::Claim&, const Others&);
+    Result<Outcome> (RunSeams::*withdraw)(const model::Claim&, const Others&, trail::Record&);
     Result<bool> (RunSeams::*present)(const model::Claim&);
   };
   static const Acts kActs[];
   static const Acts* acts_of(const model::Claim& claim);
 
-  Result<Outcome> make_group(model::Claim& claim);
-  Result<Outcome> close_fence(model::Claim& claim);
-  Result<Outcome> allow(model::Claim& claim);
-  Result<Outcome> add_acl(model::Claim& claim);
-  Result<Outcome> open_nic(model::Claim& claim);
-  Result<Outcome> remove_group(const model::Claim& claim,
-                               const std::vector<registrar::Hold>& others);
-  Result<Outcome> leave_closed(const model::Claim& claim,
-                               const std::vector<registrar::Hold>& others);
-  Result<Outcome> deny(const model::Claim& claim, const std::vector<registrar::Hold>& others);
-  Result<Outcome> remove_acl(const model::Claim& claim, const std::vector<registrar::Hold>& others);
-  Result<Outcome> close_nic(const model::Claim& claim, const std::vector<registrar::Hold>& others);
+  Result<Outcome> make_group(model::Claim& claim, const Others& others);
+  Result<Outcome> close_fence(model::Claim& claim, const Others& others);
+  Result<Outcome> allow(model::Claim& claim, const Others& others);
+  Result<Outcome> add_acl(model::Claim& claim, const Others& others);
+  Result<Outcome> open_nic(model::Claim& claim, const Others& others);
+  Result<Outcome> remove_group(const model::Claim&, const Others&, trail::Record&);
+  Result<Outcome> leave_closed(const model::Claim&, const Others&, trail::Record&);
+  Result<Outcome> deny(const model::Claim&, const Others&, trail::Record&);
+  Result<Outcome> remove_acl(const model::Claim&, const Others&, trail::Record&);
+  Result<Outcome> close_nic(const model::Claim&, const Others&, trail::Record&);
   Result<bool> has_group(const model::Claim& claim);
   Result<bool> has_fence(const model::Claim& claim);
   Result<bool> has_rule(const model::Claim& claim);
@@ -90,6 +102,8 @@ class RunSeams final : public registrar::Seams {
   Result<bool> has_link(const model::Claim& claim);
   Result<> look(uint32_t slot);
   Result<UniqueFd> acl_file(const model::Claim& claim);
+  Result<Outcome> set_acl(int fd, const model::Claim& claim, Access access);
+  Result<> confirm_closed(const model::Claim& claim, const Others& others);
   Result<> open_fds(const domain::Interface& nic, NicFds& fds);
   std::unique_ptr<kernel::Cgroup>& group_of(const std::string& path);
 
@@ -103,7 +117,11 @@ class RunSeams final : public registrar::Seams {
   std::map<std::string, UniqueFd>
       files_;  // O_PATH, by path: the ACL entry is removed from the very same file
   std::map<std::string, NicFds> nics_;  // by alias
+  kernel::ProcessId process_;           // pid 0: QEMU does not run
 };
+
+// The device nodes that these tenures name.
+std::vector<kernel::DevNode> nodes_of(const std::vector<registrar::Hold>& holds);
 
 // The rule of a class=path or class=major claim; nullopt for others.
 std::optional<kernel::AclRule> rule_of(const model::Claim& claim);

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "base/uuid.h"
+#include "domain/change.h"
 
 namespace tenure::guest {
 namespace {
@@ -34,6 +35,8 @@ json to_json(const RunState& s) {
           {"start_ticks", s.process.start_ticks},
           {"xml", s.xml},
           {"started", s.started},
+          {"attached", s.attached},
+          {"detached", s.detached},
           {"boot_id", s.boot_id}};
 }
 
@@ -49,6 +52,8 @@ RunState from_json(const json& j) {
   s.process = {j.at("pid"), j.at("start_ticks")};
   s.xml = j.at("xml");
   s.started = j.at("started");
+  s.attached = j.at("attached").get<decltype(s.attached)>();
+  s.detached = j.at("detached").get<std::set<std::string>>();
   s.boot_id = j.at("boot_id");
   return s;
 }
@@ -110,6 +115,25 @@ Result<> forget_run(const Paths& paths, const std::string& uuid) {
   if (error)
     return fail_sys("remove", run_dir(paths, uuid), error.value());
   return {};
+}
+
+Result<domain::Domain> live_domain(const RunState& state) {
+  TRY(domain::Domain domain, domain::parse_complete(state.xml, "the run's own definition"));
+  for (const std::string& alias : state.detached) TRY_OK(domain::remove_device(domain, alias));
+  for (const auto& [alias, xml] : state.attached) {
+    TRY(domain::Addition addition, domain::add_device(domain, xml, "device " + alias));
+    domain = std::move(addition.domain);
+  }
+  return domain;
+}
+
+void note_attached(RunState& state, const std::string& alias, const std::string& xml) {
+  state.attached.emplace_back(alias, xml);
+}
+
+void note_detached(RunState& state, const std::string& alias) {
+  if (std::erase_if(state.attached, [&](const auto& one) { return one.first == alias; }) == 0)
+    state.detached.insert(alias);
 }
 
 }  // namespace tenure::guest

@@ -5,11 +5,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/paths.h"
 #include "base/result.h"
+#include "domain/domain.h"
 #include "kernel/process.h"
 #include "registrar/operation.h"
 
@@ -25,7 +28,17 @@ struct RunState {
   std::string xml;            // the definition that this run was started from
   std::string boot_id;        // of the boot that it belongs to
   bool started = false;       // op=start was recorded as a success
+  // Since then: devices that joined (alias and pinned element, in their order), and aliases of those
+  // of the definition that left.
+  std::vector<std::pair<std::string, std::string>> attached;
+  std::set<std::string> detached;
 };
+
+// The definition as these changes make it. Errors: those of the definition's parts.
+Result<domain::Domain> live_domain(const RunState& state);
+// Notes that a device joined or left. Not saved by this.
+void note_attached(RunState& state, const std::string& alias, const std::string& xml);
+void note_detached(RunState& state, const std::string& alias);
 
 std::string run_dir(const Paths& paths, const std::string& uuid);  // runtime/runs/UUID
 std::string monitor_path(const Paths& paths, const std::string& uuid);

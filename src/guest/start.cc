@@ -141,7 +141,7 @@ class Starter {
     TRY(spec.argv, qemu::command_line(*domain_, wiring));
     spec.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/",
                         "TMPDIR=/var/tmp"};
-    spec.fds = passed_fds(wiring);
+    spec.fds = passed_fds(*seams_, sockets, monitor.get());
     spec.stderr_fd = log_.get();
     if (seams_->cgroup_v2() != nullptr)
       spec.cgroup_v2_fd = seams_->cgroup_v2()->dir_fd();

@@ -40,22 +40,20 @@ qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSea
                       .runtime_dir = options.runtime_dir};
   for (const auto& [alias, fds] : seams.nics()) {
     qemu::InterfaceWiring& nic = wiring.interfaces[alias];
-    for (const kernel::NetFd& fd : fds.tap) nic.tap_fds.push_back(fd.fd.get());
-    for (const kernel::NetFd& fd : fds.vhost) nic.vhost_fds.push_back(fd.fd.get());
+    for (const kernel::NetFd& fd : fds.tap) nic.tap_fds.push_back(std::to_string(fd.fd.get()));
+    for (const kernel::NetFd& fd : fds.vhost) nic.vhost_fds.push_back(std::to_string(fd.fd.get()));
   }
-  for (const auto& [alias, fd] : sockets) wiring.socket_fds[alias] = fd.get();
+  for (const auto& [alias, fd] : sockets) wiring.socket_fds[alias] = std::to_string(fd.get());
   return wiring;
 }
 
-std::vector<int> passed_fds(const qemu::Wiring& wiring) {
-  std::vector<int> fds;
-  if (wiring.monitor_fd >= 0)
-    fds.push_back(wiring.monitor_fd);
-  for (const auto& [alias, nic] : wiring.interfaces) {
-    fds.insert(fds.end(), nic.tap_fds.begin(), nic.tap_fds.end());
-    fds.insert(fds.end(), nic.vhost_fds.begin(), nic.vhost_fds.end());
+std::vector<int> passed_fds(const RunSeams& seams, const ChardevSockets& sockets, int monitor_fd) {
+  std::vector<int> fds{monitor_fd};
+  for (const auto& [alias, nic] : seams.nics()) {
+    for (const kernel::NetFd& fd : nic.tap) fds.push_back(fd.fd.get());
+    for (const kernel::NetFd& fd : nic.vhost) fds.push_back(fd.fd.get());
   }
-  for (const auto& [alias, fd] : wiring.socket_fds) fds.push_back(fd);
+  for (const auto& [alias, fd] : sockets) fds.push_back(fd.get());
   return fds;
 }
 

@@ -23,7 +23,7 @@ void unlink_sockets(const domain::Domain& domain, const HostOptions& options);
 qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSeams& seams,
                   const HostOptions& options, const ChardevSockets& sockets, int monitor_fd);
 
-// Every fd that `wiring` names, for the launch.
-std::vector<int> passed_fds(const qemu::Wiring& wiring);
+// Every fd that the wiring of a launch names.
+std::vector<int> passed_fds(const RunSeams& seams, const ChardevSockets& sockets, int monitor_fd);
 
 }  // namespace tenure::guest

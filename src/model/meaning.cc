@@ -55,7 +55,8 @@ constexpr Verb kVerbs[] = {
     {"allow", Effect::Begin}, {"start", Effect::Begin},  {"attach", Effect::Begin},
     {"open", Effect::Begin},  {"deny", Effect::End},     {"detach", Effect::End},
     {"close", Effect::End},   {"create", Effect::Begin}, {"remove", Effect::End},
-    {"stop", Effect::End},    {"rollback", Effect::End},
+    {"stop", Effect::End},    {"rollback", Effect::End}, {"share", Effect::Begin},
+    {"unshare", Effect::End},
 };
 
 Effect effect_of(std::string_view reason) {

@@ -62,9 +62,9 @@ Result<> add_monitor(Builder& b) {
   const Wiring& w = b.wiring();
   if (w.monitor_fd < 0 && !w.preview)
     return {};
-  std::vector<int> fds;
+  std::vector<std::string> fds;
   if (w.monitor_fd >= 0)
-    fds.push_back(w.monitor_fd);
+    fds.push_back(std::to_string(w.monitor_fd));
   TRY(const std::string fd, b.fd(fds, "the monitor"));
   b.add("-chardev", "socket,id=charmonitor,fd=" + fd + ",server=on,wait=off");
   b.add("-mon", "chardev=charmonitor,id=monitor,mode=control");
@@ -119,12 +119,12 @@ std::string doubled_commas(std::string_view value) {
 
 std::string Builder::bus_of(std::string_view type, uint32_t index) const {
   if (type == "pci" && index == 0)
-    return domain::is_q35(domain_) ? "pcie.0" : "pci.0";
+    return domain::is_q35(whole_) ? "pcie.0" : "pci.0";
   const auto same = [&](const domain::Controller& c) {
     return c.type == type && c.index == index && !c.model.starts_with("ich9-uhci");
   };
-  const auto found = std::ranges::find_if(domain_.controllers, same);
-  const std::string alias = found == domain_.controllers.end() ? std::string() : found->info.alias;
+  const auto found = std::ranges::find_if(whole_.controllers, same);
+  const std::string alias = found == whole_.controllers.end() ? std::string() : found->info.alias;
   return type == "pci" ? alias : alias + ".0";
 }
 
@@ -174,16 +174,16 @@ std::optional<uint32_t> Builder::boot_index(const domain::DeviceInfo& info, std:
   return static_cast<uint32_t>(found - order.begin() + 1);
 }
 
-Result<std::string> Builder::fd(const std::vector<int>& fds, std::string_view what) const {
+Result<std::string> Builder::fd(const std::vector<std::string>& fds, std::string_view what) const {
   if (fds.empty() && wiring_.preview)
     return "?";
   if (fds.empty())
     return fail(Errc::Invalid, std::string(what) + ": no fd for it");
   std::string text;
-  for (int fd : fds) {
+  for (const std::string& fd : fds) {
     if (!text.empty())
       text += ':';
-    text += std::to_string(fd);
+    text += fd;
   }
   return text;
 }

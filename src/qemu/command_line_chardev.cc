@@ -20,7 +20,7 @@ std::string socket_path(const Builder& b, const Chardev& dev) {
 std::string socket(const Builder& b, const Chardev& dev) {
   const auto fd = b.wiring().socket_fds.find(dev.info.alias);
   if (dev.listen && fd != b.wiring().socket_fds.end()) {
-    return ",fd=" + std::to_string(fd->second) + ",server=on,wait=off";
+    return ",fd=" + fd->second + ",server=on,wait=off";
   }
   const std::string path = ",path=" + doubled_commas(socket_path(b, dev));
   return dev.listen ? path + ",server=on,wait=off" : path;

@@ -79,11 +79,19 @@ Result<> add_inputs(Builder& b) {
   return {};
 }
 
+void add_rngs(Builder& b) {
+  for (const Rng& rng : b.domain().rngs) add_rng(b, rng);
+}
+
+void add_watchdogs(Builder& b) {
+  for (const domain::Watchdog& w : b.domain().watchdogs) add_watchdog(b, w);
+}
+
 Result<> add_small_devices(Builder& b) {
   const domain::Domain& d = b.domain();
   add_balloon(b);
-  for (const Rng& rng : d.rngs) add_rng(b, rng);
-  for (const domain::Watchdog& w : d.watchdogs) add_watchdog(b, w);
+  add_rngs(b);
+  add_watchdogs(b);
   for (const domain::Panic& panic : d.panics) add_panic(b, panic);
   if (!d.genid.empty()) {
     b.device(Json("driver", "vmgenid").text("guid", d.genid == "generate" ? "auto" : d.genid));

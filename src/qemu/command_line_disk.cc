@@ -206,7 +206,7 @@ std::string bus_and_unit(Builder& b, const Disk& disk, Json& json) {
       return c.type == "scsi" && c.index == a.controller && c.model == "lsilogic";
     };
     json.text("bus", b.bus_of("scsi", a.controller));
-    if (std::ranges::any_of(b.domain().controllers, lsi)) {
+    if (std::ranges::any_of(b.whole().controllers, lsi)) {
       json.number("scsi-id", a.unit);
     } else {
       json.number("channel", a.bus).number("scsi-id", a.target).number("lun", a.unit);

@@ -56,9 +56,13 @@ std::string doubled_commas(std::string_view value);
 // The arguments so far, and what they are made from.
 class Builder {
  public:
-  Builder(const domain::Domain& domain, const Wiring& wiring) : domain_(domain), wiring_(wiring) {}
+  Builder(const domain::Domain& domain, const Wiring& wiring) : Builder(domain, domain, wiring) {}
+  // Arguments for the devices of `domain` on the buses of `whole`.
+  Builder(const domain::Domain& domain, const domain::Domain& whole, const Wiring& wiring)
+      : domain_(domain), whole_(whole), wiring_(wiring) {}
 
   const domain::Domain& domain() const { return domain_; }
+  const domain::Domain& whole() const { return whole_; }
   const Wiring& wiring() const { return wiring_; }
 
   void add(std::string word) { argv_.push_back(std::move(word)); }
@@ -80,8 +84,8 @@ class Builder {
   std::optional<uint32_t> boot_index(const domain::DeviceInfo& info, std::string_view kind);
   // QEMU's id of a controller's bus.
   std::string bus_of(std::string_view type, uint32_t index) const;
-  // A fd as text; "?" in a preview if there is none.
-  Result<std::string> fd(const std::vector<int>& fds, std::string_view what) const;
+  // "30:31"; "?" in a preview if there is none.
+  Result<std::string> fd(const std::vector<std::string>& fds, std::string_view what) const;
 
   Error unsupported(domain::Place place, std::string_view message) const;
   Error invalid(domain::Place place, std::string_view message) const;
@@ -92,6 +96,7 @@ class Builder {
   Error error_at(Errc code, domain::Place place, std::string_view message) const;
 
   const domain::Domain& domain_;
+  const domain::Domain& whole_;
   const Wiring& wiring_;
   std::vector<std::string> argv_;
   std::vector<std::string> booted_;  // kinds of <os><boot dev=> that have their device
@@ -123,6 +128,8 @@ Result<> add_videos(Builder& b);
 Result<> add_sounds(Builder& b);
 // command_line_device.cc
 Result<> add_inputs(Builder& b);
+void add_rngs(Builder& b);
+void add_watchdogs(Builder& b);
 Result<> add_small_devices(Builder& b);
 
 }  // namespace tenure::qemu

@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <asio/post.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/this_coro.hpp>
 #include <memory>
 #include <utility>
 
@@ -100,36 +98,6 @@ Journal::Journal(ledger::Ledger& ledger, kernel::Audit& audit, asio::thread_pool
                  const Clock& clock, JournalOptions options)
     : ledger_(ledger), audit_(audit), pool_(pool), clock_(clock), options_(options) {}
 
-// Held from the taking of entries to the knowledge of what became of them.
-class Journal::Turn {
- public:
-  explicit Turn(Journal& journal) : journal_(journal) {}
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-  ~Turn() {
-    if (journal_.queue_.empty()) {
-      journal_.writing_ = false;
-      return;
-    }
-    journal_.queue_.front()->cancel();  // the turn is handed on; nobody else can take it
-    journal_.queue_.pop_front();
-  }
-
- private:
-  Journal& journal_;
-};
-
-asio::awaitable<void> Journal::wait_for_turn() {
-  if (!std::exchange(writing_, true))
-    co_return;
-  auto executor = co_await asio::this_coro::executor;
-  auto timer =
-      std::make_shared<asio::steady_timer>(executor, asio::steady_timer::time_point::max());
-  queue_.push_back(timer);
-  asio::error_code cancelled;
-  co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
-}
-
 asio::awaitable<Result<uint64_t>> Journal::intend(std::vector<trail::Record> records) {
   auto batch = std::make_shared<std::vector<std::string>>();
   for (const trail::Record& record : records) {
@@ -142,8 +110,8 @@ asio::awaitable<Result<uint64_t>> Journal::intend(std::vector<trail::Record> rec
                        .body = std::move(body)};
     batch->push_back(trail::encode_entry(entry));
   }
-  co_await wait_for_turn();
-  Turn turn(*this);
+  // From the taking of entries to the knowledge of what became of them.
+  Turns::Turn turn = co_await turns_.next();
   // What waits goes first: the end of a guest's last life stands before the intents of its next.
   size_t waited = waiting_.size();
   batch->insert(batch->begin(), std::make_move_iterator(waiting_.begin()),
@@ -252,8 +220,8 @@ Result<> Journal::withdraw(const std::vector<trail::Record>& intents) {
 }
 
 asio::awaitable<Result<>> Journal::commit() {
-  co_await wait_for_turn();
-  Turn turn(*this);
+  // From the taking of entries to the knowledge of what became of them.
+  Turns::Turn turn = co_await turns_.next();
   if (waiting_.empty())  // also when another one's turn took what we had
     co_return Result<>{};
   struct Batch {

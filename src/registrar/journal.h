@@ -6,7 +6,6 @@
 #pragma once
 
 #include <asio/awaitable.hpp>
-#include <asio/steady_timer.hpp>
 #include <asio/thread_pool.hpp>
 #include <atomic>
 #include <cstdint>
@@ -21,6 +20,7 @@
 #include "base/result.h"
 #include "kernel/audit.h"
 #include "ledger/ledger.h"
+#include "registrar/turns.h"
 #include "trail/entry.h"
 #include "trail/record.h"
 
@@ -92,11 +92,6 @@ class Journal {
   kernel::Audit& audit() { return audit_; }
 
  private:
-  // One write to the ledger at a time, in the order of asking: one that fails must not find later
-  // entries written before its own when it is tried again.
-  class Turn;
-  asio::awaitable<void> wait_for_turn();
-
   asio::awaitable<std::vector<kernel::AuditReceipt>> send(
       std::vector<kernel::AuditMessage> messages);
   void wait_again(std::vector<std::string> entries);
@@ -111,8 +106,9 @@ class Journal {
   JournalOptions options_;
   std::deque<std::string> waiting_;
   std::atomic<bool> publishing_ = false;
-  bool writing_ = false;
-  std::deque<std::shared_ptr<asio::steady_timer>> queue_;  // for their turn
+  // One write to the ledger at a time, in the order of asking: one that fails must not find later
+  // entries written before its own when it is tried again.
+  Turns turns_;
   std::optional<AuditGap> gap_;
   std::function<void()> on_loss_;
 };

@@ -22,22 +22,25 @@ bool has_act(const model::Claim& claim) {
 }
 
 asio::awaitable<Result<>> Operation::intend(std::vector<model::Claim> claims,
-                                            trail::Record control) {
+                                            std::optional<trail::Record> control) {
   std::vector<trail::Record> intents;
   intents.reserve(claims.size() + 1);
   for (model::Claim& claim : claims) {
     stamp(claim.record, run_, txn_);
     intents.push_back(claim.record);
   }
-  stamp(control, run_, txn_);
-  intents.push_back(std::move(control));
+  if (control) {
+    stamp(*control, run_, txn_);
+    intents.push_back(*control);
+  }
   std::vector<trail::Record> copies = intents;
   CO_TRY(uint64_t first, co_await journal_.intend(std::move(copies)));
   for (size_t i = 0; i < claims.size(); ++i)
     steps_.push_back({.hold = {.grant = first + i, .claim = std::move(claims[i])},
                       .state = State::Intended,
                       .intent = std::move(intents[i])});
-  control_intent_ = first + steps_.size();
+  if (control)
+    control_intent_ = first + steps_.size();
   co_return Result<>{};
 }
 
@@ -48,19 +51,28 @@ trail::Record Operation::result_of(const Step& step, bool success) const {
   return record;
 }
 
+Others Operation::others() const {
+  Others others;
+  if (held_ != nullptr)
+    for (const Hold& hold : *held_) others.push_back(&hold.claim);
+  return others;
+}
+
 asio::awaitable<Result<>> Operation::apply() {
   std::vector<trail::Record> results;
   Result<> outcome;
+  Others held = others();
   for (Step& step : steps_) {
     if (!has_act(step.hold.claim))
       continue;
-    Result<kernel::Outcome> act = seams_.apply(step.hold.claim);
+    Result<kernel::Outcome> act = seams_.apply(step.hold.claim, held);
     step.state = act ? State::Granted : State::Failed;
     results.push_back(result_of(step, act.has_value()));
-    if (act)
-      continue;
-    outcome = std::unexpected(std::move(act).error());
-    break;
+    if (!act) {
+      outcome = std::unexpected(std::move(act).error());
+      break;
+    }
+    held.push_back(&step.hold.claim);
   }
   Result<> emitted = co_await journal_.emit(std::move(results));
   co_return outcome ? emitted : outcome;
@@ -74,6 +86,12 @@ std::vector<model::Claim*> Operation::unconfirmed() {
   return claims;
 }
 
+void Operation::refuse_unconfirmed() {
+  for (Step& step : steps_)
+    if (step.state == State::Intended)
+      step.state = State::Refused;
+}
+
 trail::Record Operation::finish(trail::Record control) {
   stamp(control, run_, txn_);
   if (auto intent = std::exchange(control_intent_, std::nullopt))
@@ -81,7 +99,7 @@ trail::Record Operation::finish(trail::Record control) {
   return control;
 }
 
-asio::awaitable<Result<>> Operation::conclude(trail::Record control) {
+asio::awaitable<Result<>> Operation::conclude(std::optional<trail::Record> control) {
   std::vector<trail::Record> results;
   for (Step& step : steps_) {
     if (step.state != State::Intended)
@@ -89,30 +107,47 @@ asio::awaitable<Result<>> Operation::conclude(trail::Record control) {
     step.state = State::Granted;
     results.push_back(result_of(step, true));
   }
-  results.push_back(finish(std::move(control)));
+  if (control)
+    results.push_back(finish(std::move(*control)));
   announced_ = true;
   CO_TRY_OK(co_await journal_.emit(std::move(results)));
   co_return co_await journal_.commit();
 }
 
-asio::awaitable<Result<>> Operation::roll_back(trail::Record control, const Error& why) {
-  std::vector<trail::Record> untried;
+// The untried, for their void entries; the operation forgets them.
+std::vector<trail::Record> Operation::untried() {
+  std::vector<trail::Record> records;
   for (const Step& step : steps_) {
     if (step.state != State::Intended)
       continue;
     trail::Record intent = step.intent;
     intent.set("grant", step.hold.grant);
-    untried.push_back(std::move(intent));
+    records.push_back(std::move(intent));
   }
-  Result<> voided = journal_.withdraw(untried);
   std::erase_if(steps_, [](const Step& step) { return step.state == State::Intended; });
+  return records;
+}
+
+std::vector<trail::Record> Operation::refusals(const Error& why) {
+  std::vector<trail::Record> records;
+  for (const Step& step : steps_)
+    if (step.state == State::Refused)
+      records.push_back(result_of(step, false).set("why", why.what()));
+  return records;
+}
+
+asio::awaitable<Result<>> Operation::roll_back(std::optional<trail::Record> control,
+                                               const Error& why) {
+  Result<> voided = journal_.withdraw(untried());
+  std::vector<trail::Record> refused = refusals(why);
+  Result<> told = co_await journal_.emit(std::move(refused));
   std::vector<Hold> holds = take_holds();
-  std::string reason = "rollback";
-  std::string because;
-  Result<std::vector<Hold>> left = co_await release(journal_, run_, txn_, seams_, std::move(holds),
-                                                    std::move(reason), std::move(because));
-  control.set("why", why.what());
-  std::vector<trail::Record> last{finish(std::move(control))};
+  Ending ending{.reason = "rollback", .why = "", .bounds = {}, .staying = held_};
+  Result<std::vector<Hold>> left =
+      co_await release(journal_, run_, txn_, seams_, std::move(holds), std::move(ending));
+  std::vector<trail::Record> last;
+  if (control)
+    last.push_back(finish(std::move(control->set("why", why.what()))));
   Result<> emitted = co_await journal_.emit(std::move(last));
   Result<> committed = co_await journal_.commit();
   if (left)
@@ -121,6 +156,8 @@ asio::awaitable<Result<>> Operation::roll_back(trail::Record control, const Erro
     co_return voided;
   if (!left)
     co_return std::unexpected(std::move(left).error());
+  if (!told)
+    co_return told;
   co_return emitted ? committed : emitted;
 }
 
@@ -139,31 +176,62 @@ void set_bounds(trail::Record& record, const Bounds& bounds) {
   record.set("bound-to", static_cast<uint64_t>(bounds.to_ms));
 }
 
+namespace {
+
+// A tenure on its way to its end.
+struct Taking {
+  trail::Record record;
+  Result<kernel::Outcome> act = kernel::Outcome::Unchanged;
+};
+
+// First all acts, the last grant first; what a claim shares with earlier ones stays for them. Then
+// what QEMU should have let go of is looked at.
+std::vector<Taking> take_away(Seams& seams, const std::vector<Hold>& holds, const Ending& ending) {
+  std::vector<Taking> takings;
+  Others others;
+  if (ending.staying != nullptr)
+    for (const Hold& hold : *ending.staying) others.push_back(&hold.claim);
+  for (const Hold& hold : holds) {
+    takings.push_back({.record = release_record(hold, ending.reason)});
+    others.push_back(&hold.claim);
+  }
+  for (size_t i = holds.size(); i-- > 0;) {
+    others.pop_back();
+    if (has_act(holds[i].claim))
+      takings[i].act = seams.withdraw(holds[i].claim, others, takings[i].record);
+  }
+  for (size_t i = 0; i < holds.size(); ++i) {
+    if (has_act(holds[i].claim))
+      continue;
+    Result<> gone = seams.confirm_gone(holds[i].claim, others);
+    if (!gone)
+      takings[i].act = std::unexpected(std::move(gone).error());
+  }
+  return takings;
+}
+
+}  // namespace
+
 asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
                                                    Seams& seams, std::vector<Hold> holds,
-                                                   std::string reason, std::string why,
-                                                   std::optional<Bounds> bounds) {
+                                                   Ending ending) {
+  std::vector<Taking> takings = take_away(seams, holds, ending);
   std::vector<trail::Record> records;
   std::vector<Hold> left;
-  while (!holds.empty()) {
-    Hold hold = std::move(holds.back());
-    holds.pop_back();
-    Result<kernel::Outcome> act = kernel::Outcome::Changed;
-    if (has_act(hold.claim))
-      act = seams.withdraw(hold.claim, holds);
-    trail::Record record = release_record(hold, reason);
+  for (size_t i = holds.size(); i-- > 0;) {
+    Taking& taking = takings[i];
+    trail::Record& record = taking.record;
     stamp(record, run, txn);
-    record.success = act.has_value();
-    if (!act)
-      record.set("why", act.error().what());
-    else if (!why.empty())
-      record.set("why", why);
-    bool ended_before = !has_act(hold.claim) || act == kernel::Outcome::Unchanged;
-    if (bounds && ended_before)
-      set_bounds(record, *bounds);
+    record.success = taking.act.has_value();
+    if (!taking.act)
+      record.set("why", taking.act.error().what());
+    else if (!ending.why.empty())
+      record.set("why", ending.why);
+    if (ending.bounds && taking.act == kernel::Outcome::Unchanged)
+      set_bounds(record, *ending.bounds);
     records.push_back(std::move(record));
-    if (!act)
-      left.push_back(std::move(hold));
+    if (!taking.act)
+      left.push_back(std::move(holds[i]));
   }
   Result<> emitted = co_await journal.emit(std::move(records));
   // A release is never undone because its record was lost: the ledger has it, and the gap is

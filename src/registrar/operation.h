@@ -38,16 +38,23 @@ struct Hold {
   model::Claim claim;
 };
 
+// What the run holds beside the claim at hand: what is shared with it stays.
+using Others = std::vector<const model::Claim*>;
+
 // The acts behind the claims of one run. The guest room has the real ones, tests a fake.
 class Seams {
  public:
   virtual ~Seams() = default;
   // Makes the claim true and reads it back. It may complete claim.record with what came of it (an
-  // interface name).
-  virtual Result<kernel::Outcome> apply(model::Claim& claim) = 0;
-  // Takes it away and reads back that it is gone. `others` still hold: what they share must stay.
-  virtual Result<kernel::Outcome> withdraw(const model::Claim& claim,
-                                           const std::vector<Hold>& others) = 0;
+  // interface name; reason=share where `others` have it all already, and nothing was changed).
+  virtual Result<kernel::Outcome> apply(model::Claim& claim, const Others& others) = 0;
+  // Takes it away and reads back that it is gone, but for what `others` need. `record` is that of
+  // the release, to be completed with what was really taken (acl=w; reason=unshare for nothing).
+  virtual Result<kernel::Outcome> withdraw(const model::Claim& claim, const Others& others,
+                                           trail::Record& record) = 0;
+  // Of a claim without an act, after all acts of its release: looks whether the guest has let go of
+  // it, unless something that stays has it too. Busy, with what it still has, if not.
+  virtual Result<> confirm_gone(const model::Claim& claim, const Others& staying) = 0;
 };
 
 // Puts virt, vm, uuid, run, txn and the requester into a record.
@@ -59,12 +66,16 @@ bool has_act(const model::Claim& claim);
 
 class Operation {
  public:
-  Operation(Journal& journal, RunRef run, Txn txn, Seams& seams)
-      : journal_(journal), run_(std::move(run)), txn_(std::move(txn)), seams_(seams) {}
+  // `held` is what the run holds already, if it runs; it outlives the operation and does not change
+  // meanwhile.
+  Operation(Journal& journal, RunRef run, Txn txn, Seams& seams,
+            const std::vector<Hold>* held = nullptr)
+      : journal_(journal), run_(std::move(run)), txn_(std::move(txn)), seams_(seams), held_(held) {}
 
-  // Makes the intents of all claims and of the operation's own VIRT_CONTROL record durable in one
-  // write.
-  asio::awaitable<Result<>> intend(std::vector<model::Claim> claims, trail::Record control);
+  // Makes the intents of all claims and of the operation's own VIRT_CONTROL record, if it has one,
+  // durable in one write.
+  asio::awaitable<Result<>> intend(std::vector<model::Claim> claims,
+                                   std::optional<trail::Record> control);
 
   // Acts on every claim that has an act, in order, and emits the results. On the first refusal, or
   // when the audit system loses a record, it returns the error; call roll_back() then.
@@ -73,15 +84,19 @@ class Operation {
   // The claims without an act, for the caller to confirm in QEMU and to complete (a pty's path).
   std::vector<model::Claim*> unconfirmed();
 
+  // QEMU was asked for the claims without an act and refused: roll_back() records them as failed.
+  // Without this they were never tried, and nothing is said of them.
+  void refuse_unconfirmed();
+
   // They are true: emits their results, then the operation's own record, and commits.
-  asio::awaitable<Result<>> conclude(trail::Record control);
+  asio::awaitable<Result<>> conclude(std::optional<trail::Record> control);
   // The operation's own record went out as a success, confirmed or not: from here on it has not
   // failed, and what follows is an end of its own (a start that is undone is a stop).
   bool announced() const { return announced_; }
 
   // Withdraws what was granted, records it, ends the untried intents, writes `control` with its
   // own success and with why=, and commits. What cannot be taken away stays for take_holds().
-  asio::awaitable<Result<>> roll_back(trail::Record control, const Error& why);
+  asio::awaitable<Result<>> roll_back(std::optional<trail::Record> control, const Error& why);
 
   // What is held now, in the order of the grants; the operation forgets it.
   std::vector<Hold> take_holds();
@@ -89,7 +104,7 @@ class Operation {
   const Txn& txn() const { return txn_; }
 
  private:
-  enum class State { Intended, Granted, Failed };
+  enum class State { Intended, Granted, Failed, Refused };
   struct Step {
     Hold hold;
     State state = State::Intended;
@@ -97,11 +112,15 @@ class Operation {
   };
   trail::Record result_of(const Step& step, bool success) const;
   trail::Record finish(trail::Record control);
+  Others others() const;
+  std::vector<trail::Record> refusals(const Error& why);
+  std::vector<trail::Record> untried();
 
   Journal& journal_;
   RunRef run_;
   Txn txn_;
   Seams& seams_;
+  const std::vector<Hold>* held_;
   std::vector<Step> steps_;
   std::optional<uint64_t> control_intent_;  // until it has its result
   bool announced_ = false;
@@ -114,14 +133,20 @@ struct Bounds {
 };
 void set_bounds(trail::Record& record, const Bounds& bounds);
 
-// Ends tenures: acts in reverse order of their grants, emits one release record each; what could
-// not be withdrawn is recorded as failed and given back. `reason` is the word of libvirt's trail
-// for it (stop, detach); `why` goes into the record if not empty; `bounds` do where nothing was
-// left to withdraw, as it had ended before. Does not commit.
+// How and why tenures end.
+struct Ending {
+  std::string reason;            // the word of libvirt's trail for it: stop, detach
+  std::string why;               // into the records, if not empty
+  std::optional<Bounds> bounds;  // where nothing is left to withdraw, as it had ended before
+  const std::vector<Hold>* staying = nullptr;  // what the run goes on to hold
+};
+
+// Ends tenures: acts in reverse order of their grants, then a look at what has none, then one
+// release record each; what could not be withdrawn is recorded as failed and given back. Does not
+// commit.
 asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
                                                    Seams& seams, std::vector<Hold> holds,
-                                                   std::string reason, std::string why,
-                                                   std::optional<Bounds> bounds = std::nullopt);
+                                                   Ending ending);
 
 // The record that ends a tenure, from the record that began it.
 trail::Record release_record(const Hold& hold, std::string_view reason);

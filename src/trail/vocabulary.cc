@@ -192,7 +192,8 @@ constexpr auto kFile =
 constexpr auto kFileAcl =
     row(std::array{kVirt, our_fixed("resrc", "acl", "kind of resource"), kReason, kVm, kUuid,
                    needed("path", kText, "the file"), needed("acl", kWord, "r, rw"),
-                   needed("acl-uid", kNumber, "uid that the entry is for"), kFor});
+                   needed("acl-uid", kNumber, "uid that the entry is for"), kFor,
+                   ours("found", kWord, "yes: the entry was there before, and stays")});
 
 constexpr auto kCgroupGroup =
     row(resource("cgroup"),

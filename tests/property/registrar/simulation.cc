@@ -138,10 +138,10 @@ asio::awaitable<void> Simulation::stop(Guest& guest) {
   std::vector<Hold> holds = std::move(guest.holds);
   guest.holds.clear();
   registrar::RunRef ref = guest.ref;
-  std::string reason = "stop";
-  std::string why = chance(20) ? hostile() : "";
+  registrar::Ending ending{
+      .reason = "stop", .why = chance(20) ? hostile() : "", .bounds = {}, .staying = nullptr};
   auto left = co_await registrar::release(*journal_, std::move(ref), txn, guest.world,
-                                          std::move(holds), std::move(reason), std::move(why));
+                                          std::move(holds), std::move(ending));
   if (!left)
     laws_.blame(ledger_.size(), "release: " + left.error().what());
   if (left)
@@ -295,9 +295,9 @@ asio::awaitable<void> Simulation::close(Guest& guest, OpenRun open) {
   if (!settled)
     laws_.blame(ledger_.size(), "settle: " + settled.error().what());
   registrar::RunRef ref = open.ref;
-  std::string reason = "stop";
+  registrar::Ending ending{.reason = "stop", .why = why, .bounds = {}, .staying = nullptr};
   auto left = co_await registrar::release(*journal_, std::move(ref), txn, guest.world,
-                                          std::move(open.holds), std::move(reason), std::move(why));
+                                          std::move(open.holds), std::move(ending));
   if (!left)
     laws_.blame(ledger_.size(), "release: " + left.error().what());
   if (left)

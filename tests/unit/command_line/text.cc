@@ -137,9 +137,9 @@ TEST(CommandLine, PassesFdsOfInterfaces) {
       "<model type='virtio'/><driver name='vhost' queues='2'/></interface>");
   EXPECT_FALSE(command_line(d, {}));
   Wiring wiring;
-  wiring.interfaces["net0"].tap_fds = {30, 31};
+  wiring.interfaces["net0"].tap_fds = {"30", "31"};
   EXPECT_FALSE(command_line(d, wiring)) << "vhost is asked for, but there is none";
-  wiring.interfaces["net0"].vhost_fds = {32, 33};
+  wiring.interfaces["net0"].vhost_fds = {"32", "33"};
   EXPECT_TRUE(
       has(argv_of(d, wiring), "-netdev",
           R"({"type":"tap","id":"hostnet0","fds":"30:31","vhost":true,"vhostfds":"32:33"})"));
@@ -153,7 +153,7 @@ TEST(CommandLine, UsesGivenSocketsOfChannels) {
   EXPECT_TRUE(
       has(argv_of(d, {.runtime_dir = "/run/a,b"}), "-chardev",
           "socket,id=charchannel0,path=/run/a,,b/org.qemu.guest_agent.0,server=on,wait=off"));
-  EXPECT_TRUE(has(argv_of(d, {.socket_fds = {{"channel0", 9}}}), "-chardev",
+  EXPECT_TRUE(has(argv_of(d, {.socket_fds = {{"channel0", "9"}}}), "-chardev",
                   "socket,id=charchannel0,fd=9,server=on,wait=off"));
   EXPECT_FALSE(command_line(d, {}));
 }

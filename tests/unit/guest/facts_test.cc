@@ -180,10 +180,9 @@ TEST_F(FactsTest, SocketsAreBoundAndTakenAway) {
   ASSERT_TRUE(sockets);
   ASSERT_EQ(sockets->size(), 1U);
   EXPECT_TRUE(connect_unix(folder + "/agent.sock"));
-  qemu::Wiring wiring{.monitor_fd = 5};
-  wiring.socket_fds["channel0"] = sockets->at("channel0").get();
-  wiring.interfaces["net0"] = {.tap_fds = {7, 8}, .vhost_fds = {9}};
-  EXPECT_EQ(passed_fds(wiring), (std::vector<int>{5, 7, 8, 9, sockets->at("channel0").get()}));
+  RunSeams seams(domain, options, {}, nullptr);
+  EXPECT_EQ(passed_fds(seams, *sockets, 5),
+            (std::vector<int>{5, sockets->at("channel0").get()}));
   EXPECT_TRUE(bind_sockets(domain, options)) << "one of an earlier run is replaced";
   unlink_sockets(domain, options);
   EXPECT_FALSE(std::filesystem::exists(folder + "/agent.sock"));

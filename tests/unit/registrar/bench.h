@@ -47,8 +47,10 @@ class RegistrarTest : public testing::Test {
   Result<std::vector<registrar::Hold>> release(registrar::Journal& j,
                                                std::vector<registrar::Hold> holds,
                                                std::string why = "") {
-    return run(pool, registrar::release(j, ref(), txn("t2"), world, std::move(holds), "stop",
-                                        std::move(why)));
+    registrar::Ending ending{
+        .reason = "stop", .why = std::move(why), .bounds = {}, .staying = nullptr};
+    return run(pool, registrar::release(j, ref(), txn("t2"), world, std::move(holds),
+                                        std::move(ending)));
   }
   // The whole of a start that goes well.
   std::vector<registrar::Hold> started(registrar::Journal& j) {

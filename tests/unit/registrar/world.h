@@ -159,7 +159,7 @@ class World final : public registrar::Seams {
  public:
   explicit World(Fate& fate) : fate_(fate) {}
 
-  Result<kernel::Outcome> apply(model::Claim& claim) override {
+  Result<kernel::Outcome> apply(model::Claim& claim, const registrar::Others&) override {
     std::string key = key_of(claim);
     if (on_apply)
       on_apply(claim);
@@ -176,8 +176,8 @@ class World final : public registrar::Seams {
     return changed ? kernel::Outcome::Changed : kernel::Outcome::Unchanged;
   }
 
-  Result<kernel::Outcome> withdraw(const model::Claim& claim,
-                                   const std::vector<registrar::Hold>& others) override {
+  Result<kernel::Outcome> withdraw(const model::Claim& claim, const registrar::Others& others,
+                                   trail::Record&) override {
     std::string key = key_of(claim);
     if (int err = fate_.begin(Step::Withdraw))
       return tenure::fail(sys_error("withdraw", key, err));
@@ -189,9 +189,16 @@ class World final : public registrar::Seams {
     return changed ? kernel::Outcome::Changed : kernel::Outcome::Unchanged;
   }
 
+  Result<> confirm_gone(const model::Claim& claim, const registrar::Others&) override {
+    if (still_open.contains(key_of(claim)))
+      return tenure::fail(Errc::Busy, key_of(claim) + ": 1 fd still open");
+    return {};
+  }
+
   bool has(const model::Claim& claim) const { return present.contains(key_of(claim)); }
 
   std::set<std::string> present;                      // without deny-all, which is no thing
+  std::set<std::string> still_open;                   // by the guest, whatever is taken away
   std::set<std::string> applied, refused, withdrawn;  // ever
   std::vector<std::string> order;                     // "+key" of acts, "-key" of withdrawals
   std::vector<size_t> others_seen;

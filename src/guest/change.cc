@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/change.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "domain/change.h"
+#include "guest/confirm.h"
+#include "guest/plan.h"
+#include "guest/wiring.h"
+#include "qemu/hotplug.h"
+
+namespace tenure::guest {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using registrar::Hold;
+using registrar::Txn;
+
+constexpr auto kCommandTimeout = 10s;
+// What QEMU was given a moment ago and the guest has hardly seen.
+constexpr auto kUndoTimeout = 5s;
+
+asio::awaitable<Result<json>> ask(Live& live, qemu::Command command, std::vector<int> fds = {}) {
+  std::string name = command.name;
+  auto answer = co_await live.qmp->execute(std::move(command.name), std::move(command.arguments),
+                                           kCommandTimeout, std::move(fds));
+  if (!answer)
+    co_return std::unexpected(std::move(answer).error().context(name));
+  co_return answer;
+}
+
+// DEVICE_DELETED of the device, or the guest's refusal to let it go.
+std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& alias) {
+  return live.events.expect([alias](const qemu::QmpEvent& event) {
+    bool answer = event.name == "DEVICE_DELETED" || event.name == "DEVICE_UNPLUG_GUEST_ERROR";
+    return answer && event.data->value("device", "") == alias;
+  });
+}
+
+bool is_held_by(const Hold& hold, const std::set<std::string>& names) {
+  return names.contains(hold.claim.holder);
+}
+
+// One attach, from the definition of the device to its last record.
+class Attacher {
+ public:
+  Attacher(Live& live, domain::Addition addition, Txn txn)
+      : live_(live),
+        addition_(std::move(addition)),
+        device_(domain::only_device(addition_.domain, addition_.alias)),
+        operation_(live.context.journal, live.state.ref, std::move(txn), *live.seams,
+                   &live.holds) {}
+
+  asio::awaitable<Result<std::string>> run() {
+    // The acts find the device in the guest's definition; a daemon that dies on the way finds it in
+    // the state.
+    std::swap(*live_.domain, addition_.domain);
+    note_attached(live_.state, addition_.alias, addition_.xml);
+    Result<> done = save_run(live_.context.paths, live_.state);
+    if (done)
+      done = co_await steps();
+    if (!done) {
+      Error why = std::move(done).error();
+      co_await undo(why);
+      co_return std::unexpected(std::move(why));
+    }
+    for (Hold& hold : operation_.take_holds()) live_.holds.push_back(std::move(hold));
+    co_return addition_.alias;
+  }
+
+ private:
+  asio::awaitable<Result<>> steps() {
+    CO_TRY(facts_, look_up(device_, live_.options, Missing::Refuse));
+    Plan plan = plan_devices(device_, facts_, live_.options);
+    nodes_ = std::move(plan.nodes);
+    std::vector<model::Claim> claims = std::move(plan.claims);
+    CO_TRY_OK(co_await operation_.intend(std::move(claims), std::nullopt));
+    CO_TRY_OK(co_await operation_.apply());
+    CO_TRY_OK(live_.seams->add_nodes(nodes_));
+    Result<> plugged = co_await plug();
+    if (!plugged)
+      operation_.refuse_unconfirmed();
+    CO_TRY_OK(plugged);
+    std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
+    CO_TRY_OK(co_await confirm(*live_.qmp, live_.state.process, facts_, *live_.seams,
+                               std::move(unconfirmed)));
+    live_.seams->close_nic_fds();
+    co_return co_await operation_.conclude(std::nullopt);
+  }
+
+  asio::awaitable<Result<>> plug() {
+    CO_TRY(ChardevSockets sockets, bind_sockets(device_, live_.options));
+    qemu::Wiring wiring{.kvm = device_.kvm,
+                        .images = facts_.chains,
+                        .runtime_dir = live_.options.runtime_dir};
+    CO_TRY_OK(co_await hand_over(wiring, sockets));
+    CO_TRY(std::vector<qemu::Command> commands,
+           qemu::plug_commands(device_, *live_.domain, wiring));
+    for (qemu::Command& command : commands) {
+      done_.push_back(qemu::undo_of(command));
+      auto answer = co_await ask(live_, std::move(command));
+      // After a timeout QEMU may have done it all the same.
+      if (!answer && answer.error().code() != Errc::Timeout)
+        done_.pop_back();
+      if (!answer)
+        co_return std::unexpected(std::move(answer).error());
+    }
+    co_return Result<>{};
+  }
+
+  // The fds travel by getfd, and the device refers to them by name.
+  asio::awaitable<Result<>> hand_over(qemu::Wiring& wiring, const ChardevSockets& sockets) {
+    auto nic = live_.seams->nics().find(addition_.alias);
+    if (nic != live_.seams->nics().end()) {
+      qemu::InterfaceWiring& names = wiring.interfaces[addition_.alias];
+      for (const kernel::NetFd& fd : nic->second.tap)
+        CO_TRY_OK(co_await give("tap", fd.fd.get(), names.tap_fds));
+      for (const kernel::NetFd& fd : nic->second.vhost)
+        CO_TRY_OK(co_await give("vhost", fd.fd.get(), names.vhost_fds));
+    }
+    for (const auto& [alias, fd] : sockets) {
+      std::vector<std::string> names;
+      CO_TRY_OK(co_await give("socket", fd.get(), names));
+      wiring.socket_fds[alias] = names.front();
+    }
+    co_return Result<>{};
+  }
+
+  asio::awaitable<Result<>> give(std::string_view what, int fd, std::vector<std::string>& names) {
+    std::string name = fmt::format("{}-{}-{}", what, addition_.alias, names.size());
+    qemu::Command command{"getfd", {{"fdname", name}}};
+    std::vector<int> fds{fd};
+    CO_TRY_OK(co_await ask(live_, std::move(command), std::move(fds)));
+    names.push_back(std::move(name));
+    co_return Result<>{};
+  }
+
+  // Out of QEMU first, then out of the host, then out of the definition.
+  asio::awaitable<void> undo(const Error& why) {
+    co_await unplug();
+    live_.seams->close_nic_fds();
+    Result<> undone = co_await operation_.roll_back(std::nullopt, why);
+    if (!undone)
+      live_.context.log(
+          fmt::format("{}: attach: rollback: {}", live_.state.ref.vm, undone.error().what()));
+    std::vector<Hold> left = operation_.take_holds();
+    Result<> dropped = live_.seams->drop_nodes(nodes_, live_.holds);
+    if (!dropped)
+      live_.context.log(fmt::format("{}: attach: {}", live_.state.ref.vm, dropped.error().what()));
+    for (Hold& hold : left) live_.holds.push_back(std::move(hold));
+    unlink_sockets(device_, live_.options);
+    std::swap(*live_.domain, addition_.domain);
+    note_detached(live_.state, addition_.alias);
+    Result<> saved = save_run(live_.context.paths, live_.state);
+    if (!saved)
+      live_.context.log(saved.error().what());
+  }
+
+  asio::awaitable<void> unplug() {
+    for (size_t i = done_.size(); i-- > 0;) {
+      bool device = done_[i].name == "device_del";
+      auto gone = expect_answer(live_, addition_.alias);
+      auto answer = co_await ask(live_, std::move(done_[i]));
+      if (answer && device)
+        co_await gone->wait(kUndoTimeout);
+      if (!answer)
+        live_.context.log(
+            fmt::format("{}: attach: undo: {}", live_.state.ref.vm, answer.error().what()));
+    }
+  }
+
+  Live& live_;
+  domain::Addition addition_;  // its domain is the one to go back to
+  domain::Domain device_;
+  registrar::Operation operation_;
+  Facts facts_;
+  std::vector<kernel::DevNode> nodes_;
+  std::vector<qemu::Command> done_;  // undoes what QEMU has done
+};
+
+// The names of QEMU's block nodes.
+asio::awaitable<Result<std::vector<std::string>>> block_nodes(Live& live) {
+  qemu::Command command{"query-named-block-nodes", {{"flat", true}}};
+  CO_TRY(json nodes, co_await ask(live, std::move(command)));
+  std::vector<std::string> names;
+  for (const json& node : nodes)
+    if (node.is_object() && node.contains("node-name") && node["node-name"].is_string())
+      names.push_back(node["node-name"].get<std::string>());
+  co_return names;
+}
+
+asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& device) {
+  std::vector<std::string> nodes;
+  if (!device.disks.empty()) {
+    CO_TRY(nodes, co_await block_nodes(live));
+  }
+  CO_TRY(std::vector<qemu::Command> commands,
+         qemu::unplug_commands(device, *live.domain, nodes));
+  Result<> outcome;
+  for (qemu::Command& command : commands) {
+    auto answer = co_await ask(live, std::move(command));
+    // NotFound by its class: an earlier try had removed it.
+    if (!answer && answer.error().code() != Errc::NotFound && outcome)
+      outcome = std::unexpected(std::move(answer).error());
+  }
+  co_return outcome;
+}
+
+// Nothing was taken: says so of the device's own resources, by their grants.
+asio::awaitable<void> record_refusal(Live& live, const std::set<std::string>& names, const Txn& txn,
+                                     std::string why) {
+  std::vector<trail::Record> records;
+  for (const Hold& hold : live.holds) {
+    if (!is_held_by(hold, names) || registrar::has_act(hold.claim))
+      continue;
+    trail::Record record = registrar::release_record(hold, "detach");
+    registrar::stamp(record, live.state.ref, txn);
+    record.set("why", why);
+    record.success = false;
+    records.push_back(std::move(record));
+  }
+  Result<> written = co_await live.context.journal.write(std::move(records));
+  if (!written)
+    live.context.log(fmt::format("{}: detach: {}", live.state.ref.vm, written.error().what()));
+}
+
+// A controller takes what sits on it along; who wants that names the devices.
+Result<> check_unused(const Live& live, const domain::Domain& device) {
+  if (device.controllers.empty())
+    return {};
+  const domain::Controller& bus = device.controllers.front();
+  auto on_it = [&](const domain::DeviceInfo& info, std::string_view type) {
+    return bus.type == type && info.address.controller == bus.index;
+  };
+  bool used = false;
+  for (const auto& disk : live.domain->disks)
+    used |= on_it(disk.info, disk.bus == "virtio" ? "pci" : disk.bus);
+  for (const auto& chardev : live.domain->chardevs)
+    used |= chardev.info.address.kind == domain::AddressKind::VirtioSerial &&
+            on_it(chardev.info, "virtio-serial");
+  for (const auto& nic : live.domain->interfaces) used |= on_it(nic.info, "pci");
+  for (const auto& input : live.domain->inputs)
+    used |= on_it(input.info, input.bus == "usb" ? "usb" : "pci");
+  if (used)
+    return fail(Errc::Busy, bus.info.alias + ": devices sit on this controller; detach them first");
+  return {};
+}
+
+// The tenures of the device end as far as they can; what stays is given back to the guest.
+asio::awaitable<Result<>> release_device(Live& live, const domain::Domain& device, std::string why,
+                                         Txn txn) {
+  std::set<std::string> names = holder_names(device);
+  std::vector<Hold> going, staying;
+  for (Hold& hold : live.holds)
+    (is_held_by(hold, names) ? going : staying).push_back(std::move(hold));
+  live.holds = std::move(staying);
+  Result<> dropped = live.seams->drop_nodes(nodes_of(going), live.holds);
+  registrar::Ending ending{
+      .reason = "detach", .why = std::move(why), .bounds = {}, .staying = &live.holds};
+  auto left = co_await registrar::release(live.context.journal, live.state.ref, std::move(txn),
+                                          *live.seams, std::move(going), std::move(ending));
+  Result<> committed = co_await live.context.journal.commit();
+  CO_TRY_OK(left);
+  std::string still = left->empty() ? "" : "its tenures stay open; see `tenure history`";
+  for (Hold& hold : *left) live.holds.push_back(std::move(hold));
+  std::ranges::sort(live.holds, {}, &Hold::grant);
+  CO_TRY_OK(dropped);
+  if (!still.empty())
+    co_return fail(Errc::Busy, still);
+  co_return committed;
+}
+
+}  // namespace
+
+asio::awaitable<Result<std::string>> attach(Live& live, std::string xml, std::string source,
+                                            Txn txn) {
+  if (!live.qmp)
+    co_return fail(Errc::Unsupported, "attach: no monitor to this guest");
+  CO_TRY(domain::Addition addition, domain::add_device(*live.domain, xml, source));
+  auto attacher = std::make_unique<Attacher>(live, std::move(addition), std::move(txn));
+  co_return co_await attacher->run();
+}
+
+asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::string why, Txn txn) {
+  domain::Domain device = domain::only_device(*live.domain, alias);
+  Result<> removed = co_await remove_backends(live, device);
+  Result<> released = co_await release_device(live, device, std::move(why), std::move(txn));
+  if (!removed)
+    co_return std::unexpected(std::move(removed).error().context(alias));
+  CO_TRY_OK(released);
+  unlink_sockets(device, live.options);
+  live.leaving.erase(alias);
+  CO_TRY_OK(domain::remove_device(*live.domain, alias));
+  note_detached(live.state, alias);
+  co_return save_run(live.context.paths, live.state);
+}
+
+asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience, Txn txn) {
+  if (!live.qmp)
+    co_return fail(Errc::Unsupported, "detach: no monitor to this guest");
+  CO_TRY(std::string alias, domain::find_device(*live.domain, word));
+  domain::Domain device = domain::only_device(*live.domain, alias);
+  CO_TRY_OK(check_unused(live, device));
+  auto answer = expect_answer(live, alias);
+  qemu::Command command{"device_del", {{"id", alias}}};
+  auto asked = co_await ask(live, std::move(command));
+  // QEMU refuses to ask twice while the guest has not answered the first time; gone is gone.
+  bool again = !asked && live.leaving.contains(alias);
+  bool gone = !asked && asked.error().code() == Errc::NotFound;
+  if (!asked && !again && !gone) {
+    co_await record_refusal(live, holder_names(device), txn, asked.error().what());
+    co_return std::unexpected(std::move(asked).error());
+  }
+  live.leaving.insert_or_assign(alias, txn);
+  std::optional<qemu::QmpEvent> event;
+  if (!gone)
+    event = co_await answer->wait(patience.timeout);
+  if (gone || (event && event->name == "DEVICE_DELETED"))
+    co_return co_await finish_detach(live, std::move(alias), "", std::move(txn));
+  if (patience.force)
+    co_return co_await release_device(live, device, "forced: the guest did not let go of it",
+                                      std::move(txn));
+  std::string why = event ? "the guest refused to let go of it"
+                          : fmt::format("still held: the guest has not answered within {} ms",
+                                        patience.timeout.count());
+  if (event)
+    live.leaving.erase(alias);
+  co_await record_refusal(live, holder_names(device), txn, why);
+  co_return fail(event ? Errc::Busy : Errc::Timeout,
+                 fmt::format("detach {}: {}; {}", alias, why,
+                             event ? "nothing changed"
+                                   : "it may still do so, and that is recorded then; --force "
+                                     "revokes what can be revoked"));
+}
+
+}  // namespace tenure::guest

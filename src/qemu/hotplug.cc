@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "qemu/hotplug.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <tuple>
+
+#include "qemu/command_line_parts.h"
+
+namespace tenure::qemu {
+namespace {
+
+using nlohmann::json;
+using domain::Chardev;
+using domain::ChardevKind;
+
+// A QMP command, the option whose value are its arguments, the member that names what it makes, and
+// what takes that away.
+struct Pair {
+  std::string_view option;
+  std::string_view add;
+  std::string_view remove;
+  const char* id;
+};
+constexpr std::array<Pair, 5> kPairs = {{
+    {"-blockdev", "blockdev-add", "blockdev-del", "node-name"},
+    {"-netdev", "netdev_add", "netdev_del", "id"},
+    {"-object", "object-add", "object-del", "id"},
+    {"-chardev", "chardev-add", "chardev-remove", "id"},
+    {"-device", "device_add", "device_del", "id"},
+}};
+
+json socket_backend(const Chardev& dev, const Wiring& wiring) {
+  json address;
+  if (auto fd = wiring.socket_fds.find(dev.info.alias); fd != wiring.socket_fds.end())
+    address = {{"type", "fd"}, {"data", {{"str", fd->second}}}};
+  else
+    address = {{"type", "unix"}, {"data", {{"path", dev.path}}}};
+  json data = {{"addr", std::move(address)}, {"server", dev.listen}};
+  if (dev.listen)
+    data["wait"] = false;
+  return {{"type", "socket"}, {"data", std::move(data)}};
+}
+
+// -chardev has no JSON form in QEMU 7.2; chardev-add has (qapi/char.json).
+json backend(const Chardev& dev, const Wiring& wiring) {
+  switch (dev.kind) {
+    case ChardevKind::Pty:
+      return {{"type", "pty"}, {"data", json::object()}};
+    case ChardevKind::Null:
+      return {{"type", "null"}, {"data", json::object()}};
+    case ChardevKind::File:
+      return {{"type", "file"}, {"data", {{"out", dev.path}, {"append", dev.append}}}};
+    case ChardevKind::Dev: {
+      const bool parallel = dev.role == domain::ChardevRole::Parallel;
+      return {{"type", parallel ? "parallel" : "serial"}, {"data", {{"device", dev.path}}}};
+    }
+    case ChardevKind::Unix:
+      return socket_backend(dev, wiring);
+  }
+  return {};
+}
+
+Result<Command> command_of(const domain::Domain& device, const Wiring& wiring,
+                           const std::string& option, const std::string& value) {
+  const auto pair = std::ranges::find(kPairs, option, &Pair::option);
+  if (pair == kPairs.end())
+    return fail(Errc::Unsupported, option + ": QEMU takes this only at its start");
+  if (option == "-chardev") {
+    const Chardev& dev = device.chardevs.front();
+    return Command{"chardev-add",
+                   {{"id", "char" + dev.info.alias}, {"backend", backend(dev, wiring)}}};
+  }
+  json arguments = json::parse(value, nullptr, false);
+  if (!arguments.is_object())
+    return fail(Errc::Internal, option + ": its value is no JSON object");
+  return Command{std::string(pair->add), std::move(arguments)};
+}
+
+// "virtio-disk1.12.storage" -> 12; the format node of a layer before its storage node.
+std::tuple<unsigned, size_t> place_in_chain(std::string_view node, size_t stem) {
+  unsigned layer = 0;
+  std::from_chars(node.data() + stem, node.data() + node.size(), layer);
+  return {layer, node.size()};
+}
+
+std::vector<std::string> chain_nodes(const domain::Disk& disk,
+                                     const std::vector<std::string>& nodes) {
+  std::string stem = format_node(disk, 0);
+  stem.pop_back();
+  std::vector<std::string> chain;
+  std::ranges::copy_if(nodes, std::back_inserter(chain),
+                       [&](const std::string& node) { return node.starts_with(stem); });
+  std::ranges::sort(chain, {}, [&](const std::string& node) {
+    return place_in_chain(node, stem.size());
+  });
+  return chain;
+}
+
+}  // namespace
+
+Result<std::vector<Command>> plug_commands(const domain::Domain& device,
+                                           const domain::Domain& whole, const Wiring& wiring) {
+  Builder b(device, whole, wiring);
+  if (!device.controllers.empty())
+    TRY_OK(add_controllers(b));
+  TRY_OK(add_disks(b));
+  TRY_OK(add_interfaces(b));
+  TRY_OK(add_chardevs(b));
+  TRY_OK(add_inputs(b));
+  TRY_OK(add_sounds(b));
+  add_rngs(b);
+  add_watchdogs(b);
+  const std::vector<std::string> words = b.take();
+  std::vector<Command> commands;
+  for (size_t i = 0; i + 1 < words.size(); i += 2) {
+    TRY(Command command, command_of(device, wiring, words[i], words[i + 1]));
+    commands.push_back(std::move(command));
+  }
+  if (commands.empty())
+    return fail(Errc::Unsupported, "this device is part of the machine: it cannot come or go");
+  return commands;
+}
+
+Command undo_of(const Command& command) {
+  const auto pair = std::ranges::find(kPairs, command.name, &Pair::add);
+  return {std::string(pair->remove), {{pair->id, command.arguments.at(pair->id)}}};
+}
+
+Result<std::vector<Command>> unplug_commands(const domain::Domain& device,
+                                             const domain::Domain& whole,
+                                             const std::vector<std::string>& nodes) {
+  const Wiring names{.preview = true};
+  TRY(const std::vector<Command> plugged, plug_commands(device, whole, names));
+  std::vector<Command> commands;
+  for (const domain::Disk& disk : device.disks)
+    for (const std::string& node : chain_nodes(disk, nodes))
+      commands.push_back({"blockdev-del", {{"node-name", node}}});
+  for (size_t i = plugged.size(); i-- > 0;)
+    if (plugged[i].name != "device_add" && plugged[i].name != "blockdev-add")
+      commands.push_back(undo_of(plugged[i]));
+  return commands;
+}
+
+}  // namespace tenure::qemu

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The QMP commands by which a device joins or leaves a running QEMU: the same JSON as on its
+// command line. Pure.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "domain/domain.h"
+#include "qemu/command_line.h"
+
+namespace tenure::qemu {
+
+struct Command {
+  std::string name;  // "blockdev-add"
+  nlohmann::json arguments;
+};
+
+// In the order of their running. `device` has nothing but the device (domain::only_device), `whole`
+// is the guest with it. Errors: as command_line(); Unsupported for what QEMU only takes at its
+// start.
+Result<std::vector<Command>> plug_commands(const domain::Domain& device,
+                                           const domain::Domain& whole, const Wiring& wiring);
+
+// What takes back one of plug_commands(); for device_add that is only a request to the guest.
+Command undo_of(const Command& command);
+
+// What removes the backends of a device that the guest has let go of. `nodes` are the names of all
+// block nodes of this QEMU (query-named-block-nodes).
+Result<std::vector<Command>> unplug_commands(const domain::Domain& device,
+                                             const domain::Domain& whole,
+                                             const std::vector<std::string>& nodes);
+
+}  // namespace tenure::qemu
