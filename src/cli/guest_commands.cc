@@ -13,6 +13,7 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/device_words.h"
 #include "cli/dry_run.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
@@ -231,7 +232,7 @@ int run_start(const Options& options) {
 }
 
 int run_stop(const Options& options) {
-  return run_simple(options, "Stop", {{"guest", options.guest}, {"timeout_s", options.timeout_s}},
+  return run_simple(options, "Stop", {{"guest", options.guest}, {"timeout_s", options.timeout_s.value_or(60)}},
                     "stopped");
 }
 
@@ -244,6 +245,39 @@ int run_control(const Options& options) {
       {"pause", "paused"}, {"resume", "resumed"}, {"reset", "reset"}, {"inject-nmi", "got an NMI"}};
   return run_simple(options, "Control", {{"guest", options.guest}, {"verb", options.command}},
                     kDone.at(options.command));
+}
+
+int run_attach(const Options& options) {
+  auto xml = device_element(options);
+  if (!xml)
+    return failed_locally(options, xml.error());
+  std::string source = options.words.size() == 1 ? options.words.front() : "device";
+  auto reply = call(paths_of(options), "Attach",
+                    {{"guest", options.guest}, {"xml", *xml}, {"source", source}});
+  if (!reply)
+    return failed(options, reply.error());
+  Out out;
+  if (wants_json(options))
+    put_json(out, *reply);
+  else if (!options.quiet)
+    out.line(printable(fmt::format("{}: {} attached", options.guest, reply->value("alias", ""))));
+  return 0;
+}
+
+int run_detach(const Options& options) {
+  std::string device = options.words.front();
+  if (device == "-" || device.ends_with(".xml")) {
+    auto xml = read_definition(device);
+    if (!xml)
+      return failed_locally(options, xml.error());
+    device = *xml;
+  }
+  return run_simple(options, "Detach",
+                    {{"guest", options.guest},
+                     {"device", device},
+                     {"timeout_s", options.timeout_s.value_or(10)},
+                     {"force", options.force}},
+                    "detached");
 }
 
 int run_console(const Options& options) {

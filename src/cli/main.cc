@@ -24,7 +24,7 @@ constexpr Row kCommands[] = {
     {"resume", run_control},  {"reset", run_control},     {"inject-nmi", run_control},
     {"console", run_console}, {"who", run_who},           {"history", run_history},
     {"log", run_log},         {"report", run_report},     {"verify", run_verify},
-    {"prove", run_prove},
+    {"prove", run_prove},     {"attach", run_attach},     {"detach", run_detach},
 };
 
 int run(const Options& options) {

@@ -44,8 +44,18 @@ const OptionSpec kOptions[] = {
      &Options::require_fence, "yes no"},
     {"--fence", "auto|v1|v2", "Which device controller fences the guest", &Options::fence,
      "auto v1 v2"},
-    {"--timeout", "SECONDS", "How long to wait for the guest to shut down (default 60)",
+    {"--timeout", "SECONDS", "How long to wait for the guest (default: stop 60, detach 10)",
      &Options::timeout_s},
+    {"--force", "", "Revoke at once what can be, whatever the guest still has open",
+     &Options::force},
+    {"--target", "NAME", "The disk's name in the guest (vdb), or the interface's on the host",
+     &Options::target},
+    {"--format", "FORMAT", "Format of the image (default raw; never guessed)", &Options::image_format},
+    {"--bus", "BUS", "virtio, scsi or usb (default by the target's name)", &Options::bus},
+    {"--mac", "MAC", "Address of the interface (default one made from the guest's uuid)",
+     &Options::mac},
+    {"--model", "MODEL", "Model of the interface (default virtio)", &Options::model},
+    {"--readonly", "", "The guest may not write to it", &Options::readonly},
     {"--live", "", "Also compare the open tenures with the kernel", &Options::live},
     {"--proof", "FILE", "Check the inclusion proof in FILE", &Options::proof_file},
     {"--key", "FILE", "Public key to check signatures with", &Options::key_file},
@@ -90,6 +100,7 @@ struct CommandSpec {
   Target argument_target = &Options::guest;
   const char* options = "";    // names in kOptions
   const char* canonical = "";  // of a hidden alias
+  const char* rest = "";       // words after the argument, one or more, into Options::words
 };
 
 const CommandSpec kCommands[] = {
@@ -107,6 +118,11 @@ const CommandSpec kCommands[] = {
     {"reset", "Reset a guest as its reset button would", "GUEST"},
     {"inject-nmi", "Send a guest a non-maskable interrupt", "GUEST"},
     {"console", "Connect to a guest's serial console", "GUEST"},
+    {"attach", "Give a running guest a device: XML, or a short form such as disk PATH", "GUEST",
+     &Options::guest, "--target --format --bus --mac --model --readonly", "",
+     "FILE|disk PATH|cdrom PATH|interface KIND NAME|rng PATH"},
+    {"detach", "Take a device from a running guest: alias, target, path, MAC, or XML", "GUEST",
+     &Options::guest, "--timeout --force", "", "DEVICE|FILE"},
     {"who", "Who held a resource, since when, by whose leave", "RESOURCE", &Options::resource,
      TENURE_SOURCES "--at --guest"},
     {"history", "What a guest held, and from when to when", "[GUEST]", &Options::guest,
@@ -204,6 +220,8 @@ void add_argument(CLI::App& app, const CommandSpec& spec, Options& out) {
         app.add_option("argument", out.*std::get<std::string Options::*>(spec.argument_target));
   }
   argument->option_text(name)->required(!optional);
+  if (*spec.rest != '\0')
+    app.add_option("words", out.words)->option_text(spec.rest)->required()->expected(1, -1);
 }
 
 void add_command(CLI::App& app, const CommandSpec& spec, Options& out) {

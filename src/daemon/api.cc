@@ -71,6 +71,8 @@ const Api::Method Api::kMethods[] = {
     {"org.tenure.Stop", &Api::stop},
     {"org.tenure.Kill", &Api::kill},
     {"org.tenure.Control", &Api::control},
+    {"org.tenure.Attach", &Api::attach},
+    {"org.tenure.Detach", &Api::detach},
     {"org.tenure.Console", &Api::console},
     {"org.tenure.Info", &Api::info},
     {"org.varlink.service.GetInfo", &Api::service_info},
@@ -193,6 +195,27 @@ Api::Reply Api::control(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
   std::string verb = text(parameters, "verb");
   CO_TRY_OK(co_await guests_.control(std::move(verb), std::move(guest), std::move(who)));
+  co_return json::object();
+}
+
+Api::Reply Api::attach(json parameters, Requester who) {
+  std::string guest = text(parameters, "guest");
+  std::string xml = text(parameters, "xml");
+  std::string source = text(parameters, "source");
+  CO_TRY(std::string alias, co_await guests_.attach(std::move(guest), std::move(xml),
+                                                    std::move(source), std::move(who)));
+  json reply = {{"alias", alias}};
+  co_return reply;
+}
+
+Api::Reply Api::detach(json parameters, Requester who) {
+  std::string guest = text(parameters, "guest");
+  std::string device = text(parameters, "device");
+  guest::Patience patience{
+      .timeout = std::chrono::seconds(parameters.value("timeout_s", uint32_t{10})),
+      .force = flag(parameters, "force").value_or(false)};
+  CO_TRY_OK(
+      co_await guests_.detach(std::move(guest), std::move(device), patience, std::move(who)));
   co_return json::object();
 }
 

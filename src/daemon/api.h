@@ -32,6 +32,8 @@ class Api {
   Reply stop(nlohmann::json parameters, Requester who);
   Reply kill(nlohmann::json parameters, Requester who);
   Reply control(nlohmann::json parameters, Requester who);
+  Reply attach(nlohmann::json parameters, Requester who);
+  Reply detach(nlohmann::json parameters, Requester who);
   Reply console(nlohmann::json parameters, Requester who);
   Reply info(nlohmann::json parameters, Requester who);
   Reply describe(nlohmann::json parameters, Requester who);

@@ -27,6 +27,10 @@ Result<std::unique_ptr<domain::Domain>> parse_definition(const std::string& xml,
   return std::make_unique<domain::Domain>(std::move(domain));
 }
 
+GuestName name_of(const Guest& guest) {
+  return {guest.state().ref.vm, guest.state().ref.uuid};
+}
+
 }  // namespace
 
 void Guests::adopt(std::vector<std::shared_ptr<Guest>> adopted) {
@@ -246,6 +250,30 @@ asio::awaitable<Result<>> Guests::control(std::string verb, std::string guest, R
   CO_TRY(auto found, co_await running_or_refuse(verb, std::move(guest), who));
   Txn txn{.id = context_.new_txn(), .who = std::move(who)};
   co_return co_await found->control(std::move(verb), std::move(txn));
+}
+
+asio::awaitable<Result<std::string>> Guests::attach(std::string guest, std::string xml,
+                                                    std::string source, Requester who) {
+  std::string op = "attach";
+  CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
+  Txn txn{.id = context_.new_txn(), .who = who};
+  auto alias = co_await found->attach(std::move(xml), std::move(source), std::move(txn));
+  if (!alias)
+    co_return std::unexpected(
+        co_await refuse(std::move(op), name_of(*found), std::move(who), alias.error()));
+  co_return alias;
+}
+
+asio::awaitable<Result<>> Guests::detach(std::string guest, std::string device,
+                                         guest::Patience patience, Requester who) {
+  std::string op = "detach";
+  CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
+  Txn txn{.id = context_.new_txn(), .who = who};
+  Result<> done = co_await found->detach(std::move(device), patience, std::move(txn));
+  if (!done)
+    co_return std::unexpected(
+        co_await refuse(std::move(op), name_of(*found), std::move(who), done.error()));
+  co_return done;
 }
 
 asio::awaitable<void> Guests::act_on_audit_loss() {

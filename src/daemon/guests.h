@@ -50,6 +50,11 @@ class Guests {
   asio::awaitable<Result<>> kill(std::string guest, Requester who);
   // pause, resume, reset, inject-nmi: guest::kVerbs.
   asio::awaitable<Result<>> control(std::string verb, std::string guest, Requester who);
+  // A device joins; returns its alias. `xml` is one element of <devices>.
+  asio::awaitable<Result<std::string>> attach(std::string guest, std::string xml,
+                                              std::string source, Requester who);
+  asio::awaitable<Result<>> detach(std::string guest, std::string device, guest::Patience patience,
+                                   Requester who);
   // Audit lost a record and the policy is to pause or stop the guests: does it, on the record.
   asio::awaitable<void> act_on_audit_loss();
 

@@ -73,7 +73,7 @@ class Recovery {
   // to release.
   void prepare() {
     domain_ = std::make_unique<domain::Domain>();
-    if (auto parsed = domain::parse_complete(state_.xml, "the run's own definition"); parsed)
+    if (auto parsed = live_domain(state_); parsed)
       *domain_ = std::move(*parsed);
     if (state_.boot_id.empty())
       state_from_grants();

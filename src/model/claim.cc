@@ -40,7 +40,7 @@ constexpr std::array kShapes{
     Shape{FileAcl, "acl", "path", "acl", "for"},
     Shape{CgroupGroup, "cgroup", "cgroup", "", ""},
     Shape{CgroupAll, "cgroup", "cgroup", "", ""},
-    Shape{CgroupMajor, "cgroup", "category", "acl", ""},
+    Shape{CgroupMajor, "cgroup", "category", "acl", "for"},
     Shape{CgroupPath, "cgroup", "path", "acl", "for"},
 };
 

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// A device as people type it, as the element of domain XML that the daemon takes.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "cli/options.h"
+
+namespace tenure::cli {
+
+// options.words: a file with the element ("-" is stdin), the element itself, or a short form:
+//   disk PATH --target vdb [--readonly] [--format qcow2] [--bus scsi]
+//   cdrom PATH --target sda
+//   interface bridge|direct|user [NAME] [--mac MAC] [--model virtio] [--target tnr0]
+//   rng PATH
+// Invalid for anything else, with what is missing.
+Result<std::string> device_element(const Options& options);
+
+}  // namespace tenure::cli
