@@ -251,7 +251,8 @@ int run_attach(const Options& options) {
   auto xml = device_element(options);
   if (!xml)
     return failed_locally(options, xml.error());
-  std::string source = options.words.size() == 1 ? options.words.front() : "device";
+  bool file = options.words.size() == 1 && !options.words.front().starts_with('<');
+  std::string source = file ? options.words.front() : "device";
   auto reply = call(paths_of(options), "Attach",
                     {{"guest", options.guest}, {"xml", *xml}, {"source", source}});
   if (!reply)

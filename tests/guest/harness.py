@@ -307,20 +307,44 @@ class Instance:
         self.images.add(path)
         return path
 
-    def rich_devices(self):
-        """A device of each kind that has an act of its own: chain, block device, tap, macvtap, pty, log file, socket."""
-        base, top, log = (os.path.join(self.folder, name) for name in ("base.qcow2", "top.qcow2", "serial.log"))
-        run("qemu-img", "create", "-q", "-f", "qcow2", base, "8M")
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
-        self.images |= {base, top, log}
-        loop = run("losetup", "--find", "--show", self.image("loop.img")).stdout.strip()
+    def add_linux(self, name, devices="", ports=12, uuid=None):
+        """A definition of a guest that boots Linux and answers hotplug, with `ports` root ports to plug into."""
+        uuid = uuid or self.new_uuid()
+        for source, target in (("vmlinuz", "vmlinuz"), ("initramfs", "initrd.img")):
+            path = os.path.join(self.folder, target)
+            if not os.path.exists(path):
+                shutil.copy(os.path.join(IMAGE, source), path)
+            self.images.add(path)
+        roots = "".join(f"<controller type='pci' index='{i}' model='pcie-root-port'/>" for i in range(1, ports + 1))
+        path = os.path.join(self.folder, f"{uuid}.xml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(LINUX.format(name=name, uuid=uuid, folder=self.folder, disk=self.image(f"disk-{uuid}.img"),
+                                    roots=roots, devices=devices))
+        return path
+
+    def loop_device(self, name="loop.img"):
+        """A loop device over an image of its own; gone with this instance."""
+        loop = run("losetup", "--find", "--show", self.image(name)).stdout.strip()
         self.cleanup.callback(run, "losetup", "--detach", loop, check=False)
+        return loop
+
+    def networks(self):
+        """A bridge and a lower device for macvtaps, of this test's own."""
         self.bridge, self.lower = f"tnr{os.getpid()}", f"tnv{os.getpid()}"
         run("ip", "link", "add", self.bridge, "type", "bridge")
         self.cleanup.callback(run, "ip", "link", "delete", self.bridge, check=False)
         run("ip", "link", "add", self.lower, "type", "veth", "peer", "name", f"{self.lower}p")
         self.cleanup.callback(run, "ip", "link", "delete", self.lower, check=False)
         run("ip", "link", "set", self.lower, "up")
+
+    def rich_devices(self):
+        """A device of each kind that has an act of its own: chain, block device, tap, macvtap, pty, log file, socket."""
+        base, top, log = (os.path.join(self.folder, name) for name in ("base.qcow2", "top.qcow2", "serial.log"))
+        run("qemu-img", "create", "-q", "-f", "qcow2", base, "8M")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+        self.images |= {base, top, log}
+        loop = self.loop_device()
+        self.networks()
         return RICH.format(top=top, loop=loop, bridge=self.bridge, lower=self.lower, log=log)
 
 
@@ -406,6 +430,30 @@ GUEST = """<domain type='qemu'>
       <driver name='qemu' type='raw'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
     </disk>{devices}
     <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+LINUX = """<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>256</memory>
+  <vcpu current='1'>3</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>{folder}/vmlinuz</kernel>
+    <initrd>{folder}/initrd.img</initrd>
+    <cmdline>console=ttyS0 quiet panic=-1 no_timer_check</cmdline>
+  </os>
+  <features><acpi/><apic/></features>
+  <cpu mode='maximum'/>
+  <devices>
+    <controller type='pci' index='0' model='pcie-root'/>{roots}
+    <controller type='usb' model='none'/>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
+    </disk>{devices}
+    <serial type='pty'><target port='0'/></serial>
+    <memballoon model='virtio'/>
   </devices>
 </domain>
 """

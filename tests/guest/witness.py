@@ -108,15 +108,35 @@ def select_pause(seconds=0.02):
         selector.select(seconds)
 
 
+def united(grants):
+    """(key, access) pairs, those of one key joined: what several tenures of one thing amount to."""
+    letters = {}
+    for key, access in grants:
+        letters.setdefault(key, set()).update(access)
+    return {(key, "".join(letter for letter in "rwmx" if letter in found)) for key, found in letters.items()}
+
+
 def rules_of_history(tenures):
     """The device rules that the trail says are open."""
-    rules = set()
+    rules = []
     for tenure in tenures:
         if tenure["kind"] != "cgroup" or tenure["until"] is not None or not tenure.get("rdev"):
             continue
         major, minor = tenure["rdev"].split(":")
-        rules.add((tenure["devtype"], int(major, 16), None if minor == "*" else int(minor, 16), tenure["access"]))
-    return rules
+        device = (tenure["devtype"], int(major, 16), None if minor == "*" else int(minor, 16))
+        rules.append((device, tenure["access"]))
+    return {(*device, access) for device, access in united(rules)}
+
+
+def open_files_of(pid, paths):
+    """Which of the files the process has open."""
+    wanted = {(os.stat(path).st_dev, os.stat(path).st_ino): path for path in paths if os.path.exists(path)}
+    found = set()
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            facts = os.stat(f"/proc/{pid}/fd/{descriptor}")
+            found.add(wanted.get((facts.st_dev, facts.st_ino)))
+    return found - {None}
 
 
 def open_device_nodes(pid):
@@ -191,7 +211,9 @@ def agree_guest(instance, uuid, guest, tenures, same):
         kernel = set().union(*(rules_of_cgroup(path) for path in cgroups))
         same(f"{uuid} rules", kernel, rules_of_history(tenures))
         same(f"{uuid} rules in status", {rule_of_text(rule) for rule in status["acl"]}, kernel)
-    granted = {(t["id"], t["access"]) for t in tenures if t["kind"] == "acl"}
+        held = {t["id"] for t in tenures if t["kind"] in ("disk", "chardev")} & instance.images
+        same(f"{uuid} images in QEMU", open_files_of(guest["pid"], instance.images), held)
+    granted = united((t["id"], t["access"]) for t in tenures if t["kind"] == "acl")
     known = instance.uids().get(uuid)
     entries = {(path, acl_users(path)[known]) for path in instance.images if known in acl_users(path)}
     same(f"{uuid} ACL entries of {known or uid}", entries, granted)
