@@ -49,7 +49,7 @@ TEST(Options, StartAndStop) {
   EXPECT_TRUE(start.dry_run);
   EXPECT_EQ(start.require_fence, "no");
   EXPECT_EQ(start.fence, "v1");
-  EXPECT_EQ(good({"stop", "web"}).timeout_s, 60U);
+  EXPECT_EQ(good({"stop", "web"}).timeout_s, std::nullopt);
   EXPECT_EQ(good({"stop", "web", "--timeout", "5"}).timeout_s, 5U);
   EXPECT_NE(bad({"stop", "web", "--timeout", "-5"}).find("not a number"), std::string::npos);
   bad({"stop", "web", "--timeout", "1e3"});

@@ -100,38 +100,70 @@ TEST(SocketPath, LiesInTheRunsFolderUnlessGiven) {
   EXPECT_EQ(socket_path(chardev, options), "/tmp/agent");
 }
 
-TEST(Plan, ASharedNodeIsOneClaimWithTheUnionOfAccesses) {
+TEST(Plan, ASharedNodeIsAClaimOfEachDevice) {
   domain::Domain d = domain_named("web");
   Facts facts;
-  d.disks = {disk("d0", "vda", "/dev/sdb"), disk("d1", "vdb", "/dev/disk/by-id/x")};
+  d.disks = {disk("d0", "vda", "/dev/sdb"), disk("d1", "vdb", "/dev/disk/by-id/x"),
+             disk("d2", "vdc", "/dev/sdb")};
   facts.chains["d0"] = {node_image("/dev/sdb", 16, false)};
   facts.chains["d1"] = {node_image("/dev/disk/by-id/x", 16, true)};
+  facts.chains["d2"] = {node_image("/dev/sdb", 16, false)};
   Plan plan = make_plan(d, facts, fenced());
   auto rules = of_kind(plan, Kind::CgroupPath);
-  ASSERT_EQ(rules.size(), 1U);
-  EXPECT_EQ(rules[0].access, kReadWrite);
-  EXPECT_EQ(rules[0].holder, "disk:vda,disk:vdb");
-  ASSERT_EQ(plan.nodes.size(), 2U) << "QEMU opens it by both names";
+  ASSERT_EQ(rules.size(), 3U);
+  EXPECT_EQ(rules[0].access, kReadOnly);
+  EXPECT_EQ(rules[0].holder, "disk:vda");
+  EXPECT_EQ(rules[0].record.get("reason"), "allow");
+  EXPECT_EQ(rules[1].record.get("reason"), "allow") << "it needs more than there is";
+  EXPECT_EQ(rules[1].access, kReadWrite);
+  EXPECT_EQ(rules[2].record.get("reason"), "share") << "what it needs is allowed already";
+  ASSERT_EQ(plan.nodes.size(), 3U) << "QEMU opens it by both names";
   EXPECT_EQ(plan.nodes[0].path, "/dev/sdb");
   EXPECT_EQ(plan.nodes[1].path, "/dev/disk/by-id/x");
   EXPECT_EQ(plan.nodes[0].rdev, plan.nodes[1].rdev);
-  auto disks = of_kind(plan, Kind::Disk);
-  ASSERT_EQ(disks.size(), 2U);
-  EXPECT_EQ(disks[0].access, kReadOnly);
-  EXPECT_EQ(disks[1].access, kReadWrite);
 }
 
-TEST(Plan, ASharedImageIsOneAclEntryWithTheUnionOfAccesses) {
+TEST(Plan, ASharedImageIsAnAclClaimOfEachDevice) {
   domain::Domain d = domain_named("web");
   Facts facts;
-  d.disks = {disk("d0", "vda", "/a"), disk("d1", "vdb", "/base")};
+  d.disks = {disk("d0", "vda", "/a"), disk("d1", "vdb", "/base"), disk("d2", "vdc", "/b")};
   facts.chains["d0"] = {file_image("/a", true), file_image("/base", false)};
   facts.chains["d1"] = {file_image("/base", true)};
-  auto entries = of_kind(make_plan(d, facts, fenced()), Kind::FileAcl);
-  ASSERT_EQ(entries.size(), 2U);
-  EXPECT_EQ(entries[1].id, "/base");
-  EXPECT_EQ(entries[1].access, kReadWrite);
-  EXPECT_EQ(entries[1].holder, "disk:vda,disk:vdb");
+  facts.chains["d2"] = {file_image("/b", true), file_image("/base", false)};
+  std::vector<std::string> found;
+  for (const model::Claim& claim : of_kind(make_plan(d, facts, fenced()), Kind::FileAcl))
+    found.push_back(claim.id + " " + std::string(*claim.record.get("reason")) + " " +
+                    to_string(claim.access) + " " + claim.holder);
+  EXPECT_EQ(found,
+            (std::vector<std::string>{"/a allow rw disk:vda", "/base allow r disk:vda",
+                                      "/base allow rw disk:vdb", "/b allow rw disk:vdc",
+                                      "/base share r disk:vdc"}));
+}
+
+// A device that joins claims its own and nothing of the base list.
+TEST(Plan, ADeviceThatJoinsClaimsItsOwn) {
+  domain::Domain d = domain_named("web");
+  d.rngs.resize(1);
+  d.rngs[0].info.alias = "rng0";
+  d.rngs[0].backend = "random";
+  d.rngs[0].path = "/dev/urandom";
+  d.disks = {disk("d0", "vda", "/dev/sdb")};
+  Facts facts;
+  facts.chains["d0"] = {node_image("/dev/sdb", 16, true)};
+  facts.nodes["/dev/urandom"] = {.path = "/dev/urandom",
+                                 .type = kernel::FileType::Char,
+                                 .rdev = DeviceNumber{DeviceType::Char, 1, 9}};
+  HostOptions options = fenced();
+  options.base_devices = {"/dev/urandom"};
+  Plan plan = plan_devices(d, facts, options);
+  std::vector<std::string> found;
+  for (const model::Claim& claim : plan.claims)
+    found.push_back(claim.kind + " " + claim.id + " " + std::string(*claim.record.get("reason")));
+  EXPECT_EQ(found, (std::vector<std::string>{"cgroup /dev/sdb allow", "disk /dev/sdb attach",
+                                             "rng /dev/urandom attach"}));
+  ASSERT_EQ(plan.nodes.size(), 1U);
+  for (const model::Claim& claim : plan.claims)
+    EXPECT_TRUE(holder_names(d).contains(claim.holder)) << claim.holder;
 }
 
 TEST(Plan, WithoutAFenceThereAreNoCgroupClaims) {
@@ -163,9 +195,12 @@ TEST(Plan, FoldersAreSearchableBeforeTheFilesInThem) {
   facts.closed_folders["/root/a"] = {"/root"};
   facts.closed_folders["/root/b"] = {"/root"};
   auto entries = of_kind(make_plan(d, facts, fenced()), Kind::FileAcl);
-  ASSERT_EQ(entries.size(), 3U) << "one entry for the folder";
-  EXPECT_EQ(entries[0].id, "/root");
-  EXPECT_EQ(entries[0].record.get("acl"), "x");
+  ASSERT_EQ(entries.size(), 4U);
+  for (size_t i : {0U, 1U}) {
+    EXPECT_EQ(entries[i].id, "/root");
+    EXPECT_EQ(entries[i].record.get("acl"), "x");
+    EXPECT_EQ(entries[i].record.get("reason"), i == 0 ? "allow" : "share");
+  }
 }
 
 // Whatever stands in a definition, each record can be written, and read back as it was.
