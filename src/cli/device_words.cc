@@ -55,9 +55,9 @@ Result<std::string> disk_element(const Options& options, std::string_view device
   return fmt::format(
       "<disk type='{}' device='{}'><driver name='qemu' type='{}'/><source {}='{}'/>"
       "<target dev='{}' bus='{}'/>{}</disk>",
-      block ? "block" : "file", device, options.image_format.empty() ? "raw" : xml(options.image_format),
-      block ? "dev" : "file", xml(path), xml(options.target), xml(bus_of(options)),
-      options.readonly ? "<readonly/>" : "");
+      block ? "block" : "file", device,
+      options.image_format.empty() ? "raw" : xml(options.image_format), block ? "dev" : "file",
+      xml(path), xml(options.target), xml(bus_of(options)), options.readonly ? "<readonly/>" : "");
 }
 
 Result<std::string> interface_element(const Options& options) {

@@ -232,7 +232,8 @@ int run_start(const Options& options) {
 }
 
 int run_stop(const Options& options) {
-  return run_simple(options, "Stop", {{"guest", options.guest}, {"timeout_s", options.timeout_s.value_or(60)}},
+  return run_simple(options, "Stop",
+                    {{"guest", options.guest}, {"timeout_s", options.timeout_s.value_or(60)}},
                     "stopped");
 }
 

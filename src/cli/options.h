@@ -35,7 +35,7 @@ struct Options {
   std::optional<uint64_t> timeout_s;    // stop, detach --timeout, seconds
   std::vector<std::string> words;       // attach GUEST WORD…, detach, set: what follows the guest
   std::string target;                   // attach --target
-  std::string image_format;                 // attach disk --format
+  std::string image_format;             // attach disk --format
   std::string bus;                      // attach disk --bus
   std::string mac;                      // attach interface --mac
   std::string model;                    // attach interface --model

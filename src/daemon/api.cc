@@ -214,8 +214,7 @@ Api::Reply Api::detach(json parameters, Requester who) {
   guest::Patience patience{
       .timeout = std::chrono::seconds(parameters.value("timeout_s", uint32_t{10})),
       .force = flag(parameters, "force").value_or(false)};
-  CO_TRY_OK(
-      co_await guests_.detach(std::move(guest), std::move(device), patience, std::move(who)));
+  CO_TRY_OK(co_await guests_.detach(std::move(guest), std::move(device), patience, std::move(who)));
   co_return json::object();
 }
 

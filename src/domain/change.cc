@@ -50,8 +50,7 @@ void join(Domain& whole, Domain one) {
       device.info.alias.clear();
   });
   const auto append = [](auto& to, auto& from) {
-    to.insert(to.end(), std::make_move_iterator(from.begin()),
-              std::make_move_iterator(from.end()));
+    to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
   };
   auto from = lists(one);
   auto to = lists(whole);
@@ -64,8 +63,7 @@ void set_child(pugi::xml_node device, const char* name,
                std::initializer_list<std::pair<const char*, std::string>> attributes) {
   device.remove_child(name);
   pugi::xml_node child = device.append_child(name);
-  for (const auto& [key, value] : attributes)
-    child.append_attribute(key).set_value(value.c_str());
+  for (const auto& [key, value] : attributes) child.append_attribute(key).set_value(value.c_str());
 }
 
 void pin_address(pugi::xml_node device, const Address& a) {
@@ -162,11 +160,12 @@ Result<Addition> add_device(const Domain& running, std::string_view xml,
   TRY_OK(complete_addition(whole));
   if (whole.controllers.size() > buses) {
     const Controller& missing = whole.controllers.back();
-    return fail(error_at(whole, place,
-                         "the running guest has no free place for it: it would need another <controller type='" +
-                             missing.type + "' model='" + missing.model +
-                             "'>; add that to the definition for the next run",
-                         Errc::Busy));
+    return fail(error_at(
+        whole, place,
+        "the running guest has no free place for it: it would need another <controller type='" +
+            missing.type + "' model='" + missing.model +
+            "'>; add that to the definition for the next run",
+        Errc::Busy));
   }
   each_device(whole, [&](const auto& device) {
     if (!before.contains(device.info.alias))

@@ -52,8 +52,8 @@ class Attacher {
       : live_(live),
         addition_(std::move(addition)),
         device_(domain::only_device(addition_.domain, addition_.alias)),
-        operation_(live.context.journal, live.state.ref, std::move(txn), *live.seams,
-                   &live.holds) {}
+        operation_(live.context.journal, live.state.ref, std::move(txn), *live.seams, &live.holds) {
+  }
 
   asio::awaitable<Result<std::string>> run() {
     // The acts find the device in the guest's definition; a daemon that dies on the way finds it in
@@ -94,9 +94,8 @@ class Attacher {
 
   asio::awaitable<Result<>> plug() {
     CO_TRY(ChardevSockets sockets, bind_sockets(device_, live_.options));
-    qemu::Wiring wiring{.kvm = device_.kvm,
-                        .images = facts_.chains,
-                        .runtime_dir = live_.options.runtime_dir};
+    qemu::Wiring wiring{
+        .kvm = device_.kvm, .images = facts_.chains, .runtime_dir = live_.options.runtime_dir};
     CO_TRY_OK(co_await hand_over(wiring, sockets));
     CO_TRY(std::vector<qemu::Command> commands,
            qemu::plug_commands(device_, *live_.domain, wiring));
@@ -198,8 +197,7 @@ asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& devi
   if (!device.disks.empty()) {
     CO_TRY(nodes, co_await block_nodes(live));
   }
-  CO_TRY(std::vector<qemu::Command> commands,
-         qemu::unplug_commands(device, *live.domain, nodes));
+  CO_TRY(std::vector<qemu::Command> commands, qemu::unplug_commands(device, *live.domain, nodes));
   Result<> outcome;
   for (qemu::Command& command : commands) {
     auto answer = co_await ask(live, std::move(command));

@@ -200,8 +200,8 @@ asio::awaitable<Result<>> Guest::finish() {
   registrar::RunRef ref = live_.state.ref;
   registrar::Txn txn = cause.txn;
   std::vector<Hold> holds = std::move(live_.holds);
-  auto left = co_await registrar::release(live_.context.journal, std::move(ref), std::move(txn), *live_.seams,
-                                          std::move(holds), std::move(ending));
+  auto left = co_await registrar::release(live_.context.journal, std::move(ref), std::move(txn),
+                                          *live_.seams, std::move(holds), std::move(ending));
   trail::Record record = control_record("stop", cause.reason, live_.state, live_.domain->kvm);
   if (!cause.why.empty())
     record.set("why", cause.why);

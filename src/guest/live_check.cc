@@ -322,12 +322,22 @@ class Check {
     auto given = kernel::file_grant_of(fd->get(), *uid);
     if (!given)
       return cannot_tell(claim.id, given.error());
-    bool stands = wanted == "x" ? given->search : to_string(given->access) == wanted;
+    Access whole = acl_of_path(claim);
+    bool stands = wanted == "x" ? given->search : given->access == whole;
     // The owner's bits are not ours to narrow.
     if (given->is_owner && wanted != "x")
       stands = given->access.covers(parse_access(wanted).value_or(Access{}));
     if (!stands)
       acl_differs(claim, wanted, to_string(given->access) + (given->search ? "x" : ""));
+  }
+
+  // What all devices together have of the file.
+  Access acl_of_path(const model::Claim& claim) const {
+    Access access;
+    for (const Hold& hold : subject_.holds)
+      if (hold.claim.record.kind == Kind::FileAcl && hold.claim.id == claim.id)
+        access = access | hold.claim.access;
+    return access;
   }
 
   void acl_differs(const model::Claim& claim, const std::string& expected, std::string found) {

@@ -450,29 +450,12 @@ class Planner {
   std::vector<NodeNeed> node_needs_;
   std::string_view reason_;
   std::vector<FileNeed> file_needs_;
-  std::map<std::string, std::string> entries_;                  // acl by path, so far
+  std::map<std::string, std::string> entries_;              // acl by path, so far
   std::set<std::pair<std::string, std::string>> searched_;  // folder, holder
   Plan plan_;
 };
 
 }  // namespace
-
-std::string macvtap_name(const domain::Domain& domain, const domain::Interface& nic) {
-  if (!nic.target.empty())
-    return nic.target;
-  // FNV-1a: the same in every build, unlike std::hash. 15 characters are the limit (IFNAMSIZ).
-  uint32_t hash = 2166136261U;
-  auto mix = [&](uint8_t byte) { hash = (hash ^ byte) * 16777619U; };
-  for (uint8_t byte : domain.uuid.bytes) mix(byte);
-  for (char c : nic.info.alias) mix(static_cast<uint8_t>(c));
-  return fmt::format("tnm{:08x}", hash);
-}
-
-std::string socket_path(const domain::Chardev& chardev, const HostOptions& options) {
-  if (!chardev.path.empty())
-    return chardev.path;
-  return options.runtime_dir + "/" + (chardev.name.empty() ? chardev.info.alias : chardev.name);
-}
 
 Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options) {
   return Planner(domain, facts, options, "start").run();
@@ -480,26 +463,6 @@ Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptio
 
 Plan plan_devices(const domain::Domain& devices, const Facts& facts, const HostOptions& options) {
   return Planner(devices, facts, options, "attach").run_devices();
-}
-
-std::set<std::string> holder_names(const domain::Domain& devices) {
-  std::set<std::string> names;
-  for (const domain::Disk& disk : devices.disks) {
-    names.insert(disk.info.alias);
-    names.insert("disk:" + disk.target);
-  }
-  for (const domain::Interface& nic : devices.interfaces) names.insert(nic.info.alias);
-  auto add = [&](std::string_view prefix, const auto& list) {
-    for (const auto& device : list) {
-      names.insert(device.info.alias);
-      names.insert(std::string(prefix) + device.info.alias);
-    }
-  };
-  add("chardev:", devices.chardevs);
-  add("rng:", devices.rngs);
-  add("input:", devices.inputs);
-  add("sound:", devices.sounds);
-  return names;
 }
 
 }  // namespace tenure::guest

@@ -56,11 +56,6 @@ bool has_search_acl(const model::Claim& claim, const Others& others) {
   });
 }
 
-size_t count_open(const std::vector<kernel::OpenFile>& files, const DeviceNumber& rdev) {
-  return static_cast<size_t>(
-      std::ranges::count_if(files, [&](const auto& file) { return file.rdev == rdev; }));
-}
-
 }  // namespace
 
 std::optional<kernel::AclRule> rule_of(const model::Claim& claim) {
@@ -236,7 +231,7 @@ Result<Outcome> RunSeams::add_acl(model::Claim& claim, const Others& others) {
     // It may have failed at its read-back; what is recorded as refused must not be there. The first
     // error is the one to report.
     static_cast<void>(shared.none() ? kernel::remove_file_acl(fd.get(), *options_.uid)
-                                         : kernel::set_file_acl(fd.get(), *options_.uid, shared));
+                                    : kernel::set_file_acl(fd.get(), *options_.uid, shared));
     return outcome;
   }
   // Somebody else's entry: not a grant of ours, and not ours to take away.
@@ -295,94 +290,6 @@ Result<Outcome> RunSeams::remove_acl(const model::Claim& claim, const Others& ot
   return outcome;
 }
 
-Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
-  uint32_t queues = nic.queues.value_or(1);
-  if (nic.kind == domain::InterfaceKind::Direct) {
-    kernel::MacvtapRequest request{.ifname = macvtap_name(domain_, nic),
-                                   .lower = nic.lower,
-                                   .mode = nic.mode == "passthrough" ? "passthru" : nic.mode,
-                                   .mac = nic.mac,
-                                   .queues = queues};
-    TRY(fds.tap, kernel::open_macvtap(request));
-  } else {
-    kernel::TapRequest request{.ifname = nic.target.empty() ? "tnr%d" : nic.target,
-                               .mac = nic.mac,
-                               .bridge = nic.bridge,
-                               .queues = queues,
-                               .mtu = nic.mtu.value_or(0)};
-    TRY(fds.tap, kernel::open_tap(request));
-  }
-  fds.ifname = fds.tap.front().ifname;
-  return {};
-}
-
-// One claim is one fd: the first of an interface opens all its queues.
-Result<Outcome> RunSeams::open_nic(model::Claim& claim, const Others&) {
-  auto nic = std::ranges::find_if(domain_.interfaces,
-                                  [&](const auto& n) { return n.info.alias == claim.holder; });
-  if (nic == domain_.interfaces.end())
-    return fail(Errc::Internal, claim.holder + ": no such interface");
-  NicFds& fds = nics_[claim.holder];
-  bool vhost = claim.id == "/dev/vhost-net";
-  if (vhost) {
-    TRY(kernel::NetFd fd, kernel::open_vhost_net());
-    fds.vhost.push_back(std::move(fd));
-  } else if (fds.tap.empty()) {
-    TRY_OK(open_fds(*nic, fds));
-  }
-  size_t& claimed = vhost ? fds.vhost_claimed : fds.tap_claimed;
-  const kernel::NetFd& fd = vhost ? fds.vhost[claimed] : fds.tap[claimed];
-  ++claimed;
-  claim.record.set("path", fd.path).set("rdev", rdev_hex(fd.rdev)).set("ifname", fds.ifname);
-  claim.record.set("fd", static_cast<uint64_t>(fd.fd.get()));
-  claim = model::claim_of(std::move(claim.record));
-  return Outcome::Changed;
-}
-
-// A running QEMU must have closed its copy: of that node it has no more open than others claim.
-Result<> RunSeams::confirm_closed(const model::Claim& claim, const Others& others) {
-  if (process_.pid == 0 || !claim.rdev)
-    return {};
-  TRY(std::vector<kernel::OpenFile> files, kernel::open_files(process_.pid));
-  auto claimed = static_cast<size_t>(std::ranges::count_if(others, [&](const model::Claim* other) {
-    return other->record.kind == Kind::NetOpen && other->rdev == claim.rdev;
-  }));
-  size_t open = count_open(files, *claim.rdev);
-  if (open <= claimed)
-    return {};
-  return fail(Errc::Busy,
-              fmt::format("{} ({}): still held: {} fds", claim.id, claim.holder, open - claimed));
-}
-
-// The kernel takes a tun interface away with its last fd, a macvtap must be deleted. The record of
-// the last fd is written when the interface is really gone.
-Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const Others& others,
-                                    trail::Record&) {
-  // Unchanged: the fds had gone with an earlier daemon and its QEMU.
-  Outcome closed =
-      nics_.erase(claim.holder) > 0 || process_.pid != 0 ? Outcome::Changed : Outcome::Unchanged;
-  TRY_OK(confirm_closed(claim, others));
-  std::string ifname = get(claim, "ifname");
-  bool shared = std::ranges::any_of(others, [&](const model::Claim* other) {
-    return other->record.kind == Kind::NetOpen && other->holder == claim.holder;
-  });
-  if (shared || claim.id == "/dev/vhost-net")
-    return closed;
-  if (claim.id != "/dev/net/tun") {
-    Result<> deleted = kernel::delete_link(ifname);
-    if (!deleted && deleted.error().code() != Errc::NotFound)
-      return fail(std::move(deleted).error());
-    return closed;
-  }
-  TRY(bool exists, kernel::link_exists(ifname));
-  auto nic = std::ranges::find_if(domain_.interfaces,
-                                  [&](const auto& n) { return n.info.alias == claim.holder; });
-  bool foreign = nic != domain_.interfaces.end() && !nic->target_managed;
-  if (exists && !foreign)
-    return fail(Errc::Busy, ifname + ": the interface is still there");
-  return closed;
-}
-
 Result<> RunSeams::confirm_gone(const model::Claim& claim, const Others& staying) {
   auto same = [&](const model::Claim* other) {
     return !registrar::has_act(*other) &&
@@ -393,7 +300,7 @@ Result<> RunSeams::confirm_gone(const model::Claim& claim, const Others& staying
     return {};
   TRY(std::vector<kernel::OpenFile> files, kernel::open_files(process_.pid));
   auto facts = kernel::node_facts(claim.id);
-  size_t open = static_cast<size_t>(std::ranges::count_if(files, [&](const auto& file) {
+  auto open = static_cast<size_t>(std::ranges::count_if(files, [&](const auto& file) {
     if (claim.rdev)
       return file.rdev == claim.rdev;
     return file.target == claim.id || (facts && file.dev == facts->dev && file.ino == facts->ino);
@@ -488,13 +395,6 @@ Result<bool> RunSeams::has_link(const model::Claim& claim) {
   if (ifname.empty())
     return false;
   return kernel::link_exists(ifname);
-}
-
-void RunSeams::close_nic_fds() {
-  for (auto& [alias, fds] : nics_) {
-    fds.tap.clear();
-    fds.vhost.clear();
-  }
 }
 
 Result<> RunSeams::adopt(uint32_t slot) {

@@ -28,8 +28,8 @@ struct RunState {
   std::string xml;            // the definition that this run was started from
   std::string boot_id;        // of the boot that it belongs to
   bool started = false;       // op=start was recorded as a success
-  // Since then: devices that joined (alias and pinned element, in their order), and aliases of those
-  // of the definition that left.
+  // Since then: devices that joined (alias and pinned element, in their order), and aliases of
+  // those of the definition that left.
   std::vector<std::pair<std::string, std::string>> attached;
   std::set<std::string> detached;
 };

@@ -28,7 +28,8 @@ struct Wiring {
   int monitor_fd = -1;                       // a listening AF_UNIX socket; -1: no monitor
   std::map<std::string, ImageChain> images;  // by alias of the disk, top first
   std::map<std::string, InterfaceWiring> interfaces;  // by alias of the interface
-  std::map<std::string, std::string> socket_fds;  // by alias of a listening unix chardev: its socket
+  std::map<std::string, std::string>
+      socket_fds;           // by alias of a listening unix chardev: its socket
   std::string runtime_dir;  // for sockets of channels without a path, "<runtime_dir>/<name>"
   std::string log_name;     // what -name says; "" for the guest's name
   bool sandbox = true;      // seccomp: no obsolete calls, no new privileges, no exec, no priorities

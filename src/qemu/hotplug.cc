@@ -11,9 +11,9 @@
 namespace tenure::qemu {
 namespace {
 
-using nlohmann::json;
 using domain::Chardev;
 using domain::ChardevKind;
+using nlohmann::json;
 
 // A QMP command, the option whose value are its arguments, the member that names what it makes, and
 // what takes that away.
@@ -92,9 +92,8 @@ std::vector<std::string> chain_nodes(const domain::Disk& disk,
   std::vector<std::string> chain;
   std::ranges::copy_if(nodes, std::back_inserter(chain),
                        [&](const std::string& node) { return node.starts_with(stem); });
-  std::ranges::sort(chain, {}, [&](const std::string& node) {
-    return place_in_chain(node, stem.size());
-  });
+  std::ranges::sort(chain, {},
+                    [&](const std::string& node) { return place_in_chain(node, stem.size()); });
   return chain;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/tenure_book.h"
+#include "tests/unit/registrar/lines.h"
 #include "tests/unit/registrar/world.h"
 
 namespace tenure::test {

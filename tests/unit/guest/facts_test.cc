@@ -181,8 +181,7 @@ TEST_F(FactsTest, SocketsAreBoundAndTakenAway) {
   ASSERT_EQ(sockets->size(), 1U);
   EXPECT_TRUE(connect_unix(folder + "/agent.sock"));
   RunSeams seams(domain, options, {}, nullptr);
-  EXPECT_EQ(passed_fds(seams, *sockets, 5),
-            (std::vector<int>{5, sockets->at("channel0").get()}));
+  EXPECT_EQ(passed_fds(seams, *sockets, 5), (std::vector<int>{5, sockets->at("channel0").get()}));
   EXPECT_TRUE(bind_sockets(domain, options)) << "one of an earlier run is replaced";
   unlink_sockets(domain, options);
   EXPECT_FALSE(std::filesystem::exists(folder + "/agent.sock"));

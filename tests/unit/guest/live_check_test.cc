@@ -190,7 +190,9 @@ TEST_F(LiveCheckTest, PresenceThatCannotBeReadIsAnError) {
   world_->fail_call(0, EIO);
   EXPECT_FALSE(blind.adopt(state_.slot));
   EXPECT_FALSE(blind.present(claim));
-  EXPECT_FALSE(blind.withdraw(claim, {})) << "what could not be looked at is not called revoked";
+  trail::Record record = claim.record;
+  EXPECT_FALSE(blind.withdraw(claim, {}, record))
+      << "what could not be looked at is not called revoked";
   std::filesystem::remove_all(group_);
   RunSeams gone(domain_, options_, mounts, control_.get());
   EXPECT_TRUE(gone.adopt(state_.slot));

@@ -134,10 +134,9 @@ TEST(Plan, ASharedImageIsAnAclClaimOfEachDevice) {
   for (const model::Claim& claim : of_kind(make_plan(d, facts, fenced()), Kind::FileAcl))
     found.push_back(claim.id + " " + std::string(*claim.record.get("reason")) + " " +
                     to_string(claim.access) + " " + claim.holder);
-  EXPECT_EQ(found,
-            (std::vector<std::string>{"/a allow rw disk:vda", "/base allow r disk:vda",
-                                      "/base allow rw disk:vdb", "/b allow rw disk:vdc",
-                                      "/base share r disk:vdc"}));
+  EXPECT_EQ(found, (std::vector<std::string>{"/a allow rw disk:vda", "/base allow r disk:vda",
+                                             "/base allow rw disk:vdb", "/b allow rw disk:vdc",
+                                             "/base share r disk:vdc"}));
 }
 
 // A device that joins claims its own and nothing of the base list.

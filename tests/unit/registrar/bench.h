@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/unit/registrar/lines.h"
 #include "tests/unit/registrar/world.h"
 
 namespace tenure::test {
@@ -49,8 +50,8 @@ class RegistrarTest : public testing::Test {
                                                std::string why = "") {
     registrar::Ending ending{
         .reason = "stop", .why = std::move(why), .bounds = {}, .staying = nullptr};
-    return run(pool, registrar::release(j, ref(), txn("t2"), world, std::move(holds),
-                                        std::move(ending)));
+    return run(pool,
+               registrar::release(j, ref(), txn("t2"), world, std::move(holds), std::move(ending)));
   }
   // The whole of a start that goes well.
   std::vector<registrar::Hold> started(registrar::Journal& j) {

@@ -244,7 +244,10 @@ TEST_F(ReplayTest, WhatCannotBeToldStaysPending) {
   readable = true;
   ASSERT_TRUE(run(pool, registrar::settle(j, again, present, "recovered")));
   EXPECT_TRUE(again.pending.empty());
-  EXPECT_EQ(lines_with("path", "/dev/sdb")[1].get("why"), "recovered");
+  ASSERT_TRUE(run(pool, j.commit()));
+  auto found = lines_with("path", "/dev/sdb");
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[1].get("why"), "recovered");
 }
 
 TEST_F(ReplayTest, ALaterRunDoesNotInheritFromTheLast) {

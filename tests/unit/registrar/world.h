@@ -228,24 +228,6 @@ T run(asio::thread_pool& pool, asio::awaitable<T> task) {
   return std::move(**slot);
 }
 
-// One entry of the ledger, decoded.
-struct Line {
-  uint64_t index = 0;
-  trail::EntryState state = trail::EntryState::Intent;
-  trail::Record record{trail::Kind::Control};
-  std::string get(std::string_view key) const { return std::string(record.get(key).value_or("")); }
-};
-// `entry` must be one of ours.
-inline Line decode(uint64_t index, const std::string& entry) {
-  auto view = trail::decode_line(entry);
-  return {.index = index, .state = view->state.value(), .record = *trail::decode_record(*view)};
-}
-inline std::vector<Line> lines(const MemoryLedger& ledger) {
-  std::vector<Line> all;
-  for (size_t i = 0; i < ledger.entries.size(); ++i) all.push_back(decode(i, ledger.entries[i]));
-  return all;
-}
-
 inline constexpr char kUuid[] = "11111111-2222-3333-4444-555555555555";
 
 inline model::Claim group_claim(const std::string& path) {
