@@ -86,8 +86,8 @@ Result<> Cursor::store(const std::string& path) const {
 
 // Inodes are given out again: it is the same file only if the record stands where it stood.
 bool Cursor::is_at(int fd) const {
-  constexpr size_t kHeader = 512;  // node=, type= and msg= fit
-  char text[kHeader];
+  constexpr size_t kFrame = 512;  // node=, type= and msg= fit
+  char text[kFrame];
   const ssize_t got = ::pread(fd, text, sizeof text, static_cast<off_t>(log_->offset));
   if (got <= 0)
     return false;

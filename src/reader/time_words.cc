@@ -86,7 +86,8 @@ std::optional<int> fraction_ms(std::string_view text) {
   return parse_int<int>(three);
 }
 
-// "1h 30min", "90", "2weeks3d": sum of number+unit; a bare number is seconds.
+// "1h 30min", "90", "2weeks3d": sum of number+unit; a bare number is seconds. Bounded by the times
+// that there are, so that neither a product nor the sum overflows.
 Time parse_span(std::string_view text) {
   int64_t sum = 0;
   bool any = false;
@@ -104,6 +105,9 @@ Time parse_span(std::string_view text) {
         unit = known.ms;
     }
     if (unit == 0)
+      return std::nullopt;
+    constexpr int64_t kLongest = kLastSecond * kSecond;
+    if (*count > kLongest / unit || sum + unit * *count > kLongest)
       return std::nullopt;
     sum += unit * *count;
     text.remove_prefix(word_end);

@@ -132,6 +132,18 @@ TEST(Terminal, NoNameCanForgeALineOrMoveTheCursor) {
   }
 }
 
+// Much is not logged at all: the answer is "not seen", never "not had", and the holes are named.
+TEST(Corner24, WhatWasNotSeenIsNotSaidNotToHaveBeen) {
+  const Answer nobody = run("who /dev/sdc --log HOST --until @1751329000");
+  EXPECT_EQ(nobody.code, 1);
+  EXPECT_EQ(nobody.out, "");
+  EXPECT_NE(nobody.err.find("not seen in this trail"), std::string::npos);
+  const std::string holes = run("history --blind-spots --log HOST").out;
+  for (const char* hole :
+       {"network disks", "rng", "interfaces", "pause and resume", "libvirtd is down"})
+    EXPECT_NE(holes.find(hole), std::string::npos) << hole;
+}
+
 // The instance's own ledger, without daemon.
 TEST(OwnLedger, IsTheDefaultBelowARoot) {
   const reader::Scratch scratch;

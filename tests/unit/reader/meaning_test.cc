@@ -38,8 +38,8 @@ std::string doubts(const Reading& reading, const TimeRange& range = {}) {
   return out;
 }
 
-// 20, 21: a failed start grants nothing; a stop ends everything, inferred.
-TEST(Corner, FailedStartAndStop) {
+// A failed start grants nothing; a stop ends everything, inferred.
+TEST(Corner20, FailedStartAndStop) {
   const Scratch scratch;
   Reading reading = read_text(
       scratch, disk(1, 1, "start", "?", "/a") + control(2, 2, "start", "booted", vm(), false) +
@@ -52,9 +52,39 @@ TEST(Corner, FailedStartAndStop) {
   EXPECT_EQ(all[0].certainty, Certainty::Inferred);
 }
 
-// 25: a host crash is a bound, between the last sign of life and the boot, and that sign may be any
+// Events of several records are interleaved, PROCTITLE ends one, EOE may be missing or stray; what
+// is between the records of an event belongs to others.
+TEST(Corner11, InterleavedEventsAreTakenApartBySerial) {
+  const Scratch scratch;
+  const auto syscall = [](int serial, const std::string& auid) {
+    return "type=SYSCALL " + id(98, serial) +
+           "arch=c000003e syscall=59 success=yes pid=5 auid=" + auid +
+           " uid=0 ses=7 comm=\"virsh\" exe=\"/usr/bin/virsh\"\n";
+  };
+  const auto execve = [](int serial, const std::string& guest) {
+    return "type=EXECVE " + id(98, serial) + "argc=3 a0=\"virsh\" a1=\"start\" a2=\"" + guest +
+           "\"\n";
+  };
+  const std::string eoe = "type=EOE " + id(98, 4) + "\n";
+  Reading reading =
+      read_text(scratch, eoe + syscall(5, "1001") + syscall(6, "1002") + "type=CWD " + id(98, 5) +
+                             "cwd=\"/\"\n" + execve(5, "web") + control(99, 9, "start", "booted") +
+                             eoe + execve(6, "other") + "type=PROCTITLE " + id(98, 5) +
+                             "proctitle=7669727368\n" + disk(100, 10, "attach", "?", "/a"));
+  const auto all = tenures(reading);
+  ASSERT_EQ(all.size(), 1U);
+  const Stream& stream = reading.streams[0];
+  const auto guess = stream.guesses.find(all[0].from->order);
+  ASSERT_NE(guess, stream.guesses.end());
+  EXPECT_EQ(guess->second.command, "virsh start web");
+  EXPECT_EQ(guess->second.auid, 1001U) << "taken from the SYSCALL of another event";
+  EXPECT_EQ(guess->second.evidence, std::vector<std::string>{"audit(98.000:5)"});
+  EXPECT_TRUE(reading.damage.empty());
+}
+
+// A host crash is a bound, between the last sign of life and the boot, and that sign may be any
 // record.
-TEST(Corner, AHostCrashBoundsTheEnd) {
+TEST(Corner25, AHostCrashBoundsTheEnd) {
   const Scratch scratch;
   Reading reading =
       read_text(scratch, disk(10, 501, "start", "?", "/a") + control(11, 502, "start", "booted") +
@@ -70,8 +100,8 @@ TEST(Corner, AHostCrashBoundsTheEnd) {
   EXPECT_EQ(all[0].until_reason.view(), "host-crash");
 }
 
-// 26: what the trail says of its own holes.
-TEST(Corner, LostRecordsAndDisabledPeriodsAreDoubts) {
+// What the trail says of its own holes.
+TEST(Corner26, LostRecordsAndDisabledPeriodsAreDoubts) {
   const Scratch scratch;
   Reading reading = read_text(
       scratch, control(1, 1, "start", "booted") + config(100, 2, "audit_enabled=0 old=1") +
@@ -91,7 +121,7 @@ TEST(Corner, LostRecordsAndDisabledPeriodsAreDoubts) {
   EXPECT_NE(doubts(reading, {.since = 150000, .until = 160000}), "");
 }
 
-TEST(Corner, AnOrderlyRebootIsNoGap) {
+TEST(Corner26, AnOrderlyRebootIsNoGap) {
   const Scratch scratch;
   const Reading reading =
       read_text(scratch, host("SYSTEM_SHUTDOWN", 100, 900) + host("DAEMON_END", 101, 7000) +
@@ -100,7 +130,7 @@ TEST(Corner, AnOrderlyRebootIsNoGap) {
   EXPECT_TRUE(reading.gaps.empty()) << doubts(reading);
 }
 
-TEST(Corner, DisabledToTheEndIsAnOpenGap) {
+TEST(Corner26, DisabledToTheEndIsAnOpenGap) {
   const Scratch scratch;
   const Reading reading = read_text(scratch, config(100, 2, "audit_enabled=0 old=1"));
   ASSERT_EQ(reading.gaps.size(), 1U);
@@ -108,8 +138,8 @@ TEST(Corner, DisabledToTheEndIsAnOpenGap) {
   EXPECT_NE(doubts(reading).find("to the end of the trail"), std::string::npos);
 }
 
-// 27: the stream's order counts, not the clock's.
-TEST(Corner, AClockThatStepsBackKeepsTheOrder) {
+// The stream's order counts, not the clock's.
+TEST(Corner27, AClockThatStepsBackKeepsTheOrder) {
   const Scratch scratch;
   Reading reading =
       read_text(scratch, control(100, 1, "start", "booted") + disk(110, 2, "attach", "?", "/a") +
@@ -120,8 +150,8 @@ TEST(Corner, AClockThatStepsBackKeepsTheOrder) {
   EXPECT_EQ(all[0].until->serial, 3U);
 }
 
-// 28: a tenure spans files; a log that begins in the middle has ends without beginnings.
-TEST(Corner, RotationAndABeginningInTheMiddle) {
+// A tenure spans files; a log that begins in the middle has ends without beginnings.
+TEST(Corner28, RotationAndABeginningInTheMiddle) {
   const Scratch scratch;
   scratch.write("audit.log.1", control(1, 1, "start", "booted") + disk(2, 2, "attach", "?", "/a"));
   scratch.write("audit.log", disk(3, 3, "detach", "/a", "?"));
@@ -134,8 +164,8 @@ TEST(Corner, RotationAndABeginningInTheMiddle) {
   EXPECT_FALSE(tenures(half)[0].from);
 }
 
-// 29: the same uuid on two nodes is two guests; a stop on one leaves the other.
-TEST(Corner, NodesAreKeptApart) {
+// The same uuid on two nodes is two guests; a stop on one leaves the other.
+TEST(Corner29, NodesAreKeptApart) {
   const Scratch scratch;
   const auto on = [](const std::string& node, const std::string& line) {
     return "node=" + node + " " + line;
@@ -153,8 +183,8 @@ TEST(Corner, NodesAreKeptApart) {
   EXPECT_EQ(all[1].node.view(), "b");
 }
 
-// 19, 30: names are exact, uuids are compared without case and by unique prefix.
-TEST(Guests, AreFoundByNameUuidAndUniquePrefix) {
+// Names are exact, uuids are compared without case and by unique prefix.
+TEST(Corner30, GuestsAreFoundByNameUuidAndUniquePrefix) {
   const Scratch scratch;
   const std::string other = "6fe7ffff-0000-4000-8000-000000000000";
   Reading reading = read_text(scratch, control(1, 1, "start", "booted") +
