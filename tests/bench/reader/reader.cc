@@ -29,7 +29,7 @@ std::string sample(double share) {
 }
 
 void set_bytes(benchmark::State& state, size_t bytes) {
-  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * bytes));
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes));
 }
 
 void scan(benchmark::State& state, double share, void (*run)(std::string_view, ScanResult&)) {
@@ -61,7 +61,7 @@ void book(benchmark::State& state) {
     benchmark::DoNotOptimize(book.tenures().data());
   }
   set_bytes(state, text.size());
-  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * batch.events.size()));
+  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(batch.events.size()));
 }
 
 BENCHMARK_CAPTURE(scan, three_per_cent, 0.03, scan_block);
