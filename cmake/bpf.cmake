@@ -23,7 +23,7 @@ function(tenure_bpf target)
       COMMAND ${TENURE_BPFTOOL} gen object ${object} ${object}.raw
       COMMAND ${TENURE_BPFTOOL} gen skeleton ${object} name tenure_${name} > ${skeleton}.tmp
       COMMAND ${CMAKE_COMMAND} -E rename ${skeleton}.tmp ${skeleton}
-      DEPENDS ${source_dir}/${name}.bpf.c ${source_dir}/fence_layout.h
+      DEPENDS ${source_dir}/${name}.bpf.c ${source_dir}/${name}_layout.h
       DEPFILE ${object}.d
       COMMENT "BPF skeleton ${name}" VERBATIM)
     list(APPEND skeletons ${skeleton})

@@ -68,6 +68,12 @@ Result<> set_on_audit_loss(const toml::node& node, Config& config) {
   return {};
 }
 
+Result<> set_on_drift(const toml::node& node, Config& config) {
+  TRY(std::string text, text_of(node));
+  TRY(config.on_drift, guest::parse_on_drift(text));
+  return {};
+}
+
 Result<> set_base_devices(const toml::node& node, Config& config) {
   if (!node.is_array())
     return fail(Errc::Invalid, "a list of paths expected");
@@ -99,6 +105,7 @@ constexpr std::array kKeys{
         [](const toml::node& n, Config& c) { return set_bool(n, c.guest.require_fence); }},
     Key{"audit", set_audit},
     Key{"on_audit_loss", set_on_audit_loss},
+    Key{"on_drift", set_on_drift},
     Key{"base_devices", set_base_devices},
     Key{"cgroup_parent", set_cgroup_parent},
     Key{"emulator",

@@ -8,6 +8,7 @@
 #include "base/paths.h"
 #include "base/result.h"
 #include "guest/context.h"
+#include "guest/drift.h"
 #include "kernel/cgroup.h"
 #include "registrar/journal.h"
 
@@ -17,6 +18,7 @@ struct Config {
   guest::Settings guest;
   std::optional<kernel::CgroupVersion> fence;  // nullopt: v2 where it works, else v1
   registrar::OnAuditLoss on_audit_loss = registrar::OnAuditLoss::Refuse;
+  guest::OnDrift on_drift = guest::OnDrift::Report;
   bool audit = true;  // false: the ledger alone is the trail
 };
 

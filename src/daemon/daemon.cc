@@ -26,6 +26,7 @@
 #include "daemon/api.h"
 #include "daemon/config.h"
 #include "daemon/denials.h"
+#include "daemon/drift.h"
 #include "daemon/guests.h"
 #include "daemon/policy.h"
 #include "daemon/server.h"
@@ -193,6 +194,7 @@ class Daemon {
     spawn_retry();
     if (fences_.v2)
       denials_ = watch_denials(*context_, *fences_.v2, *guests_);
+    drift_ = watch_drift(*context_, *guests_, config_.on_drift);
     api_ = std::make_unique<Api>(*context_, *guests_);
     CO_TRY(UniqueFd listener, listen_unix(options_.paths.socket, 0600, 128));
     asio::any_io_executor executor = loop_.get_executor();
@@ -251,7 +253,7 @@ class Daemon {
   std::unique_ptr<guest::Context> context_;
   std::unique_ptr<Guests> guests_;
   std::unique_ptr<Api> api_;
-  std::shared_ptr<void> denials_;
+  std::shared_ptr<void> denials_, drift_;
   Result<> outcome_;
   // Last, so that the coroutines in it go before what they refer to.
   asio::io_context loop_{1};

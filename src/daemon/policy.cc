@@ -15,11 +15,15 @@ using nlohmann::json;
 constexpr size_t kMaxPolicy = 65536;  // bytes
 
 json defaults() {
-  return {{"on_audit_loss", "refuse"}, {"require_fence", "yes"}, {"audit", "auto"}};
+  return {{"on_audit_loss", "refuse"},
+          {"on_drift", "report"},
+          {"require_fence", "yes"},
+          {"audit", "auto"}};
 }
 
 json settings_of(const Config& config) {
   return {{"on_audit_loss", registrar::to_string(config.on_audit_loss)},
+          {"on_drift", guest::to_string(config.on_drift)},
           {"require_fence", config.guest.require_fence ? "yes" : "no"},
           {"audit", config.audit ? "auto" : "off"}};
 }

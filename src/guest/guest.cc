@@ -277,8 +277,8 @@ asio::awaitable<Result<>> Guest::control(std::string verb, registrar::Txn txn, s
   co_return Result<>{};
 }
 
-asio::awaitable<Result<>> Guest::kill(registrar::Txn txn) {
-  asked_ = EndCause{.reason = "destroyed", .why = "", .txn = std::move(txn)};
+asio::awaitable<Result<>> Guest::kill(registrar::Txn txn, std::string why) {
+  asked_ = EndCause{.reason = "destroyed", .why = std::move(why), .txn = std::move(txn)};
   Result<> sent = kernel::signal_process(pidfd_.native_handle(), SIGKILL);
   if (!sent && sent.error().code() != Errc::NotFound)
     co_return sent;

@@ -45,7 +45,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // pause, resume, reset or inject-nmi (kVerbs): asks QEMU and records what came of it.
   asio::awaitable<Result<>> control(std::string verb, registrar::Txn txn, std::string why = "");
   // SIGKILL to QEMU; returns when the run has ended and every release is recorded.
-  asio::awaitable<Result<>> kill(registrar::Txn txn);
+  asio::awaitable<Result<>> kill(registrar::Txn txn, std::string why = "");
 
   // A device joins, of one element of XML; returns its alias.
   asio::awaitable<Result<std::string>> attach(std::string xml, std::string source,
@@ -64,6 +64,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // QEMU's own word: running, paused, shutdown …
   const std::string& status() const { return status_; }
   bool ended() const { return ended_; }
+  // An operation on its tenures is under way, so that they and the kernel differ by design.
+  bool busy() const { return ended_; }
 
  private:
   asio::awaitable<void> wait_for_exit(std::function<void()> on_ended);

@@ -53,6 +53,13 @@ class Fence {
   // Ids of the device programs that somebody else attached to the very cgroup of this fence; none
   // on v1.
   virtual Result<std::vector<uint32_t>> other_programs() const = 0;
+  // Puts the fence itself back in force after somebody undid it: program and slot on v2, the denial
+  // of everything on v1, with a read-back. The rules are the caller's to set again. Unchanged if
+  // nothing was wrong.
+  virtual Result<Outcome> restore() = 0;
+  // Detaches a program that other_programs() named. NotFound if it is gone; Invalid if a link of
+  // somebody else holds it, which only its owner can end.
+  virtual Result<> remove_program(uint32_t id) = 0;
   // Takes the fence's own kernel objects away once the guest is gone: the map entries of its slot.
   // The program stays attached until the cgroup is removed, and without rules denies everything.
   virtual Result<> dissolve() = 0;
@@ -96,6 +103,8 @@ class FenceControl {
   // Removes the rules of every slot that is not in `live`: what guests left behind whose cgroup
   // went while no daemon ran. Returns how many.
   virtual Result<size_t> prune(const std::vector<uint32_t>& live) = 0;
+  // Whether a BPF map of that id is one of this control's.
+  virtual bool owns_map(uint64_t id) const = 0;
   // Readable when denials wait; -1 where they cannot be seen.
   virtual int denials_fd() const = 0;
   // Calls `each` for every waiting denial; returns how many descriptions the ring dropped so far.

@@ -78,6 +78,25 @@ class FakeFence final : public Fence {
     return found == world_->guests.end() ? std::vector<uint32_t>{} : found->second.other_programs;
   }
 
+  Result<Outcome> restore() override {
+    TRY_OK(begin(*world_, "restore"));
+    auto found = world_->guests.find(inode_);
+    if (found == world_->guests.end())
+      return fail(Errc::NotFound, "the cgroup is gone");
+    bool changed = !found->second.in_force || found->second.slot != slot_;
+    found->second.in_force = true;
+    found->second.slot = slot_;
+    return changed ? Outcome::Changed : Outcome::Unchanged;
+  }
+
+  Result<> remove_program(uint32_t id) override {
+    TRY_OK(begin(*world_, "remove program"));
+    auto found = world_->guests.find(inode_);
+    if (found == world_->guests.end() || std::erase(found->second.other_programs, id) == 0)
+      return fail(Errc::NotFound, "no such program");
+    return {};
+  }
+
   Result<> dissolve() override {
     TRY_OK(begin(*world_, "dissolve"));
     auto found = world_->guests.find(inode_);
@@ -162,6 +181,8 @@ class FakeFenceControl final : public FenceControl {
     }
     return removed;
   }
+
+  bool owns_map(uint64_t) const override { return false; }
 
   // Set when asked for, since the world can deny without knowing of its controls.
   int denials_fd() const override {

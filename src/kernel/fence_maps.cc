@@ -113,6 +113,26 @@ Result<std::vector<uint32_t>> FenceMaps::other_programs(int cgroup_fd,
   return ids;
 }
 
+Result<> FenceMaps::detach_other(int cgroup_fd, const std::string& path, uint32_t id) const {
+  UniqueFd program(bpf_prog_get_fd_by_id(id));
+  if (!program)
+    return fail_sys("open device program", std::to_string(id));
+  int err = bpf_prog_detach2(program.get(), cgroup_fd, BPF_CGROUP_DEVICE);
+  if (err < 0)
+    return fail_sys(fmt::format("detach program {} from", id), path, -err);
+  return {};
+}
+
+bool FenceMaps::owns(uint64_t map_id) const {
+  for (const UniqueFd* map : {&objects_.rules, &objects_.guests, &objects_.counters}) {
+    bpf_map_info info{};
+    uint32_t size = sizeof info;
+    if (bpf_obj_get_info_by_fd(map->get(), &info, &size) == 0 && info.id == map_id)
+      return true;
+  }
+  return false;
+}
+
 Result<tenure_guest> FenceMaps::guest(uint64_t cgroup_id) const {
   bpf_cgroup_storage_key key = storage_key(cgroup_id);
   tenure_guest value{};

@@ -46,6 +46,10 @@ class FenceMaps {
   Result<bool> attached(int cgroup_fd, const std::string& path) const;
   // The ids of the others.
   Result<std::vector<uint32_t>> other_programs(int cgroup_fd, const std::string& path) const;
+  // BPF_PROG_DETACH of another program, by its id.
+  Result<> detach_other(int cgroup_fd, const std::string& path, uint32_t id) const;
+  // Whether that is the id of one of the maps.
+  bool owns(uint64_t map_id) const;
 
   // The storage that the cgroup with this id got when the program was attached.
   Result<tenure_guest> guest(uint64_t cgroup_id) const;

@@ -64,6 +64,10 @@ class FenceV1 final : public Fence {
   Result<Outcome> set(const AclRule& rule) override;
   Result<Rules> list() const override;
   Result<std::vector<uint32_t>> other_programs() const override { return {}; }
+  Result<Outcome> restore() override;
+  Result<> remove_program(uint32_t) override {
+    return fail(Errc::NotFound, "cgroup v1 has no device programs");
+  }
   Result<> dissolve() override { return {}; }  // the list goes with the cgroup
   Result<std::optional<uint64_t>> denials() const override { return std::nullopt; }
 
@@ -112,6 +116,15 @@ Result<Outcome> FenceV1::deny_all() {
   bool changed = had_any || created_;
   created_ = false;
   return changed ? Outcome::Changed : Outcome::Unchanged;
+}
+
+Result<Outcome> FenceV1::restore() {
+  auto standing = list();
+  if (standing)
+    return Outcome::Unchanged;
+  if (standing.error().code() != Errc::Lost)
+    return fail(std::move(standing).error());
+  return deny_all();
 }
 
 Result<> FenceV1::write_rule(const char* file, AclRule entry, Access letters) const {
@@ -163,6 +176,7 @@ class FenceControlV1 final : public FenceControl {
     return list_each(fences);
   }
   Result<size_t> prune(const std::vector<uint32_t>&) override { return size_t{0}; }
+  bool owns_map(uint64_t) const override { return false; }
   int denials_fd() const override { return -1; }
   Result<uint64_t> drain_denials(const std::function<void(const Denial&)>&) override {
     return uint64_t{0};

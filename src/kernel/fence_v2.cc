@@ -40,6 +40,10 @@ class FenceV2 final : public Fence {
   Result<std::vector<uint32_t>> other_programs() const override {
     return maps_->other_programs(cgroup_.dir.get(), cgroup_.path);
   }
+  Result<Outcome> restore() override;
+  Result<> remove_program(uint32_t id) override {
+    return maps_->detach_other(cgroup_.dir.get(), cgroup_.path, id);
+  }
   Result<> dissolve() override;
   Result<std::optional<uint64_t>> denials() const override;
 
@@ -147,6 +151,20 @@ Result<Rules> FenceV2::list() const {
   return std::move(by_slot.at(slot_));
 }
 
+Result<Outcome> FenceV2::restore() {
+  auto in_force = check_in_force();
+  if (in_force)
+    return Outcome::Unchanged;
+  if (in_force.error().code() != Errc::Lost)
+    return fail(std::move(in_force).error());
+  TRY(bool attached, maps_->attached(cgroup_.dir.get(), cgroup_.path));
+  if (!attached)
+    TRY_OK(maps_->attach(cgroup_.dir.get(), cgroup_.path));
+  TRY_OK(maps_->set_slot(cgroup_.inode, slot_));
+  TRY_OK(check_in_force());
+  return Outcome::Changed;
+}
+
 Result<> FenceV2::dissolve() {
   TRY_OK(erase_all());
   return {};
@@ -189,6 +207,7 @@ class FenceControlV2 final : public FenceControl {
   Result<std::unique_ptr<Fence>> adopt(const Cgroup& cgroup, uint32_t slot) override;
   std::vector<Result<Rules>> list_all(const std::vector<const Fence*>& fences) const override;
   Result<size_t> prune(const std::vector<uint32_t>& live) override;
+  bool owns_map(uint64_t id) const override { return maps_->owns(id); }
   int denials_fd() const override { return ring_ ? ring_buffer__epoll_fd(ring_.get()) : -1; }
   Result<uint64_t> drain_denials(const std::function<void(const Denial&)>& each) override;
 

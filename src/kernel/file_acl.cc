@@ -304,6 +304,22 @@ Result<bool> may_search(int fd, uint32_t uid, uint32_t gid) {
   return !in_class && other != acl.end() && searchable(other->perm);
 }
 
+Result<std::vector<std::string>> file_acl_words(int fd, const std::function<bool(uint32_t)>& skip) {
+  TRY(File file, load_or_mode(fd));
+  std::vector<std::string> words{fmt::format("owner {}:{}", file.facts.st_uid, file.facts.st_gid)};
+  for (const Entry& entry : file.acl) {
+    if (entry.tag == kMask || (entry.tag == kUser && skip(entry.id)))
+      continue;
+    bool named = entry.tag == kUser || entry.tag == kGroup;
+    const char* tag = entry.tag == kOther                             ? "other"
+                      : entry.tag == kGroup || entry.tag == kGroupObj ? "group"
+                                                                      : "user";
+    words.push_back(
+        fmt::format("{}:{}:{}", tag, named ? std::to_string(entry.id) : "", letters(entry.perm)));
+  }
+  return words;
+}
+
 Result<FileGrant> file_grant_of(int fd, uint32_t uid) {
   FileGrant grant;
   TRY(File file, load_or_mode(fd));

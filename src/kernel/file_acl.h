@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "base/device_number.h"
 #include "base/result.h"
@@ -33,6 +36,10 @@ Result<std::optional<Access>> file_acl_of(int fd, uint32_t uid);
 // Whether a process of `uid` and `gid`, with no further groups and no capabilities, may search this
 // folder: acl(5), ACCESS CHECK ALGORITHM. Mode bits alone where the file system has no ACLs.
 Result<bool> may_search(int fd, uint32_t uid, uint32_t gid);
+// Owner, owning group and every entry in words: "owner 0:0", "user::rw", "user:1000:r", "group::r",
+// "group:5:rw", "other::"; for comparing. Without the mask and the entries of uids that `skip`
+// names. Mode bits where the file system has no ACLs.
+Result<std::vector<std::string>> file_acl_words(int fd, const std::function<bool(uint32_t)>& skip);
 // What the file gives `uid` for its own sake: as its owner, or by the entry in its name (mask
 // considered). What it gives everybody or a group is not in it.
 struct FileGrant {

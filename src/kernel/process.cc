@@ -293,6 +293,18 @@ Result<std::vector<OpenFile>> open_files(pid_t pid) {
   }
 }
 
+std::string command_name(pid_t pid) {
+  auto name = read_proc(pid, "comm");
+  return name ? std::string(trim(*name)) : "";
+}
+
+size_t count_open_files(pid_t pid) {
+  struct stat facts{};
+  if (stat(proc_path(pid, "fd").c_str(), &facts) < 0 || facts.st_size < 0)
+    return 0;
+  return static_cast<size_t>(facts.st_size);
+}
+
 bool is_kernel_helper_of(pid_t pid, pid_t owner) {
   auto name = read_proc(pid, "comm");
   // A kernel thread has no executable; a process could choose the same name.

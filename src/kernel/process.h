@@ -43,6 +43,12 @@ Result<Requester> peer_requester(int socket_fd);
 // The same for a pid that is known to be alive (tests, recovery: the daemon itself).
 Result<Requester> requester_of(pid_t pid);
 
+// The name of a process (/proc/PID/comm); "" if it is gone.
+std::string command_name(pid_t pid);
+// How many files the process has open, without looking at them: st_size of /proc/PID/fd
+// (Linux 6.2); 0 where the kernel does not say.
+size_t count_open_files(pid_t pid);
+
 // One open file of a process.
 struct OpenFile {
   int fd = -1;

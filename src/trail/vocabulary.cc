@@ -232,7 +232,12 @@ constexpr auto kDrift = row(
                ours("rdev", kWord, "hex MAJOR:MINOR, * for any minor"), kDevtype,
                ours("old-acl", kWord, "access that ought to stand, ? for none"),
                ours("new-acl", kWord, "access that does stand, ? for none"), kByPid, kByComm,
-               kByUid, kByAuid, ours("by-exe", kText, "its executable")});
+               kByUid, kByAuid, ours("by-exe", kText, "its executable"),
+               ours("phase", kWord, "begin, end, or repair: tenured tried to put it right"),
+               ours("what", kWord, "fence, program, rule, member, identity, fd, acl"),
+               ours("resource", kText, "what differs: device, process, file, descriptor"),
+               ours("expected", kText, "what the open tenures say, ? for nothing"),
+               ours("found", kText, "what the kernel says, ? for nothing")});
 
 constexpr auto kGap =
     row(std::array{our_fixed("op", "gap", "audit lost records"),

@@ -160,7 +160,8 @@ def field(entry, key):
     value = found.group(1)
     if value.startswith('"'):
         return value[1:-1]
-    is_hex = re.fullmatch("(?:[0-9A-F]{2})+", value) and key in ("vm", "path", "why", "new-disk", "old-disk")
+    is_hex = re.fullmatch("(?:[0-9A-F]{2})+", value) and key in (
+        "vm", "path", "why", "new-disk", "old-disk", "resource", "expected", "found")
     return bytes.fromhex(value).decode() if is_hex else value
 
 

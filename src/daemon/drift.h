@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Watches the fence of every running guest and records what changes behind our back. Where the
+// kernel tells of a change (fanotify, tracepoints, inotify) it is looked at then; everything is
+// looked at now and then all the same.
+#pragma once
+
+#include <memory>
+
+#include "daemon/guests.h"
+#include "guest/context.h"
+#include "guest/drift.h"
+
+namespace tenure::daemon {
+
+// Watches until the result is dropped. What cannot be watched is logged once, and polled.
+std::shared_ptr<void> watch_drift(guest::Context& context, Guests& guests, guest::OnDrift policy);
+
+}  // namespace tenure::daemon
