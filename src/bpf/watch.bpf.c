@@ -4,7 +4,8 @@
  * kernel audits neither. bpf(2) alone is slower for it (0.7 us); no other system call is touched.
  *
  * The file descriptors that a call names are resolved while it runs, in the caller's own table, so
- * that the daemon knows which map or cgroup was meant and blames nobody for a change of another one.
+ * that the daemon knows which map or cgroup was meant and blames nobody for a change of another
+ * one.
  */
 #include <linux/bpf.h>
 

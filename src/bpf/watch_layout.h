@@ -15,9 +15,9 @@ enum tenure_sight {
 struct tenure_sighting {
   __u32 sight;
   __u32 command; /* BPF: the command */
-  __u64 object;  /* BPF: id of the map, inode of the cgroup, 0 if not known; MOVE: the cgroup's id */
-  __u32 moved;   /* MOVE: thread group id of the task */
-  __u32 tgid;    /* of who did it */
+  __u64 object; /* BPF: id of the map, inode of the cgroup, 0 if not known; MOVE: the cgroup's id */
+  __u32 moved;  /* MOVE: thread group id of the task */
+  __u32 tgid;   /* of who did it */
   __u32 uid;
   __u32 auid;
   char comm[TENURE_WATCH_COMM_BYTES];

@@ -346,6 +346,7 @@ class DriftWatch : public std::enable_shared_from_this<DriftWatch> {
     if (fresh.empty() || policy_ == OnDrift::Report || stopped_)
       co_return;
     if (policy_ == OnDrift::Repair) {
+      registrar::Turns::Turn turn = co_await guest->turn();
       std::vector<trail::Record> records = repair_all(*guest, uuid, fresh);
       co_await tell(std::move(records));
       co_return;
@@ -368,7 +369,7 @@ class DriftWatch : public std::enable_shared_from_this<DriftWatch> {
                                         const std::vector<Difference>& fresh) {
     std::vector<trail::Record> records;
     auto found = subjects_.find(uuid);
-    if (found == subjects_.end() || guest.busy())
+    if (found == subjects_.end() || guest.ended())
       return records;
     Subject& subject = found->second;
     auto self = kernel::requester_of(getpid());

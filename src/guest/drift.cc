@@ -143,7 +143,11 @@ Result<> repair_acl(RunSeams& seams, const Difference& difference, const std::ve
     TRY_OK(kernel::set_search_acl(fd.get(), *uid));
     return {};
   }
-  TRY(Access access, parse_access(wanted));
+  // What all devices together have of the file.
+  Access access;
+  for (const Hold& other : holds)
+    if (other.claim.record.kind == Kind::FileAcl && other.claim.id == difference.path)
+      access = access | other.claim.access;
   TRY_OK(kernel::set_file_acl(fd.get(), *uid, access));
   return {};
 }

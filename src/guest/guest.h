@@ -65,7 +65,9 @@ class Guest : public std::enable_shared_from_this<Guest> {
   const std::string& status() const { return status_; }
   bool ended() const { return ended_; }
   // An operation on its tenures is under way, so that they and the kernel differ by design.
-  bool busy() const { return ended_; }
+  bool busy() const { return ended_ || live_.turns.taken(); }
+  // For who does something to it from outside of this class: nothing else happens meanwhile.
+  asio::awaitable<registrar::Turns::Turn> turn() { return live_.turns.next(); }
 
  private:
   asio::awaitable<void> wait_for_exit(std::function<void()> on_ended);

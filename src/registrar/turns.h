@@ -32,6 +32,7 @@ class Turns {
     Turns* turns_;
   };
 
+  bool taken() const { return taken_; }
   // `Turn turn = co_await turns.next();`
   asio::awaitable<Turn> next() {
     if (std::exchange(taken_, true))

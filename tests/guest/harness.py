@@ -152,6 +152,7 @@ class Instance:
         self.pins = set()
         self.uuids = set()  # of guests that this test made
         self.images = set()  # files whose ACLs are looked at
+        self.hands_off = True  # nobody changes a fence behind its back: no drift may be recorded
 
     def __enter__(self):
         return self

@@ -187,6 +187,8 @@ def agree(instance):
     agree_host(instance, running, tenures, same)
     instance.tenure("undefine", "nobody-of-this-name", check=False)  # its refusal publishes what waits
     entries = instance.entries()
+    wrong += [f"drift that nobody made: {entry}" for entry in entries
+              if instance.hands_off and "reason=out-of-band" in entry]
     ended = {int(field(entry, "grant")) for entry in entries if field(entry, "grant")}
     for index, entry in enumerate(entries):
         if " state=intent " in entry and index not in ended:
