@@ -3,10 +3,16 @@
 // every line reader stands on: a loop over memchr.
 //   bench_reader --generate BYTES SHARE FILE [SEED]   a log, SHARE (0..1) of whose bytes are VIRT_
 //   bench_reader --memchr FILE                        counts its lines
+//   bench_reader --time COMMAND…                      "REAL CPU PEAK": seconds, seconds, MiB
+//   resident
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <chrono>
 
 #include <cstdio>
 #include <cstdlib>
@@ -102,6 +108,30 @@ int count_lines(const char* path) {
   return 0;
 }
 
+// Its output goes to /dev/null.
+int time_command(char** command) {
+  const auto began = std::chrono::steady_clock::now();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+    ::dup2(null, STDOUT_FILENO);
+    ::dup2(null, STDERR_FILENO);
+    ::execvp(command[0], command);
+    ::_exit(127);
+  }
+  int status = 0;
+  rusage usage{};
+  if (pid < 0 || ::wait4(pid, &status, 0, &usage) != pid)
+    return 1;
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
+  std::printf("%.4f %.4f %.1f\n", took.count(), seconds(usage.ru_utime) + seconds(usage.ru_stime),
+              static_cast<double>(usage.ru_maxrss) / 1024);
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -113,6 +143,8 @@ int main(int argc, char** argv) {
   }
   if (word == "--memchr" && argc == 3)
     return count_lines(argv[2]);
+  if (word == "--time" && argc >= 3)
+    return time_command(argv + 2);
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
