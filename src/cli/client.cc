@@ -154,11 +154,8 @@ Error error_of(const json& reply) {
   return Error{known == std::end(kErrorNames) ? Errc::Internal : known->code, message};
 }
 
-}  // namespace
-
-std::expected<json, CallError> call(const Paths& paths, const std::string& method,
-                                    const json& parameters) {
-  auto socket = connect_or_start(paths);
+std::expected<json, CallError> call_over(Result<UniqueFd> socket, const std::string& method,
+                                         const json& parameters) {
   if (!socket)
     return unreached(std::move(socket).error());
   json message = {{"method", "org.tenure." + method}, {"parameters", parameters}};
@@ -175,6 +172,18 @@ std::expected<json, CallError> call(const Paths& paths, const std::string& metho
   if (answer.contains("error"))
     return std::unexpected(CallError{error_of(answer), true});
   return answer.value("parameters", json::object());
+}
+
+}  // namespace
+
+std::expected<json, CallError> call(const Paths& paths, const std::string& method,
+                                    const json& parameters) {
+  return call_over(connect_or_start(paths), method, parameters);
+}
+
+std::expected<json, CallError> call_running(const Paths& paths, const std::string& method,
+                                            const json& parameters) {
+  return call_over(connect_unix(paths.socket), method, parameters);
 }
 
 int exit_code(const CallError& error) {

@@ -21,6 +21,10 @@ struct CallError {
 std::expected<nlohmann::json, CallError> call(const Paths& paths, const std::string& method,
                                               const nlohmann::json& parameters);
 
+// The same, but only of a daemon that runs already: none is started.
+std::expected<nlohmann::json, CallError> call_running(const Paths& paths, const std::string& method,
+                                                      const nlohmann::json& parameters);
+
 // The exit code for it: 4 for a guest that is not there, 7 if no daemon was reached, else by the
 // error.
 int exit_code(const CallError& error);

@@ -25,6 +25,9 @@ int run_detach(const Options& options);
 int run_verify(const Options& options);
 int run_prove(const Options& options);
 
+// Whether this host can keep a true trail (doctor_command.cc).
+int run_doctor(const Options& options);
+
 // Reading the trail, without the daemon (read_commands.cc).
 int run_who(const Options& options);
 int run_history(const Options& options);

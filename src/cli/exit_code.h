@@ -17,6 +17,7 @@ enum class ExitCode : int {
   VerifyFailed = 6,       // the ledger does not verify
   DaemonUnreachable = 7,  // tenured does not run and could not be started
   Failed = 8,             // any other failure of an operation
+  CheckFailed = 9,        // doctor: at least one check fails
 };
 
 inline int to_int(ExitCode code) {

@@ -134,6 +134,7 @@ const CommandSpec kCommands[] = {
     {"report", "Summaries", "", &Options::guest, TENURE_SOURCES "--by --guest --html"},
     {"verify", "Check the ledger: signatures, tree, order", "", &Options::guest,
      "--live --proof --key --dir --log"},
+    {"doctor", "Whether this host can keep a true and complete trail", ""},
     {"prove", "Print the inclusion proof of a record", "RECORD", &Options::record, "--dir"},
 };
 

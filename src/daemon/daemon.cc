@@ -24,6 +24,7 @@
 #include "base/text.h"
 #include "base/unix_socket.h"
 #include "daemon/api.h"
+#include "daemon/audit_watch.h"
 #include "daemon/config.h"
 #include "daemon/denials.h"
 #include "daemon/drift.h"
@@ -134,6 +135,9 @@ class Daemon {
       log_line("no fence: " + fences_.reason);
     TRY_OK(make_context(std::move(mounts)));
     TRY(registrar::Replay replay, registrar::replay(paths.ledger));
+    int64_t booted_ms = (system_clock().realtime_ns() - system_clock().boottime_ns()) / 1'000'000;
+    if (replay.confirmed && replay.confirmed->time_ms > booted_ms)  // serials begin anew at boot
+      journal_->resume_confirmed(*replay.confirmed);
     TRY(Definitions definitions, Definitions::load(paths));
     for (const auto& [path, why] : definitions.bad()) log_line(path + ": " + why);
     guests_ = std::make_unique<Guests>(*context_, std::move(definitions), replay.last_run);
@@ -192,6 +196,8 @@ class Daemon {
       asio::co_spawn(loop_, std::move(task), asio::detached);
     });
     spawn_retry();
+    auto audit = [this]() -> asio::awaitable<void> { co_await watch_audit(*context_); };
+    asio::co_spawn(loop_, std::move(audit), asio::detached);
     if (fences_.v2)
       denials_ = watch_denials(*context_, *fences_.v2, *guests_);
     drift_ = watch_drift(*context_, *guests_, config_.on_drift);

@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "daemon/audit_watch.h"
+
 namespace tenure::daemon {
 namespace {
 
@@ -53,10 +55,18 @@ json audit_status(const guest::Context& context) {
                 {"waiting", journal.waiting()},
                 {"gap", nullptr}};
   if (const auto& gap = journal.gap())
-    audit["gap"] = {{"from_ms", gap->from_ms}, {"count", gap->count}, {"cause", gap->cause}};
-  auto now = journal.audit().status();
+    audit["gap"] = {{"from_ms", gap->from_ms},
+                    {"count", gap->count},
+                    {"cause", gap->cause},
+                    {"not_stored", gap->not_stored}};
+  kernel::AuditFacts facts = audit_facts(journal);
+  kernel::AuditState state = kernel::recognise_audit(facts);
+  audit["state"] = journal.options().ledger_only ? "not-used" : to_string(state.condition);
+  audit["cause"] = journal.options().ledger_only ? "" : state.cause;
+  audit["remedy"] = journal.options().ledger_only ? "" : state.remedy;
+  const auto& now = facts.status;
   if (!now) {
-    audit["error"] = now.error().what();
+    audit["error"] = facts.status_error;
     return audit;
   }
   audit["enabled"] = now->enabled;

@@ -22,7 +22,9 @@
 #include <thread>
 
 #include "kernel/audit_book.h"
+#include "kernel/audit_rules.h"
 #include "kernel/audit_socket.h"
+#include "kernel/audit_state.h"
 #include "kernel/audit_text.h"
 #include "kernel/process.h"
 
@@ -171,28 +173,20 @@ void NetlinkAudit::await(Lock& lock, const AuditTickets& tickets, Clock::time_po
 std::string NetlinkAudit::explain(const AuditTickets& tickets,
                                   const Result<AuditStatus>& now) const {
   const bool held = held_since_ != Clock::time_point{} && Clock::now() - held_since_ >= kHeld;
-  if (held)
-    return fmt::format(
-        "the kernel has held the sender for {} ms: its audit backlog is full, auditd does not keep up "
-        "or is stuck",
-        duration_cast<milliseconds>(Clock::now() - held_since_).count());
-  if (!now)
-    return fmt::format("not seen in time; {}", now.error().what());
-  if (now->enabled == 0)
-    return "auditing was switched off (auditctl -e 1 switches it on)";
-  if (now->backlog > 0)
-    return fmt::format("not seen in time: {} records wait in the kernel, auditd (pid {}) is slow",
-                       now->backlog, now->auditd_pid);
+  // A sender that is held cannot ask anew: auditd is whom the last answer named.
+  const AuditFacts facts = gather_process_facts(held && status_ ? status_ : now);
+  if (held) {
+    const AuditState state = recognise_audit(facts);
+    return fmt::format("backlog-full: the kernel has held the sender for {} ms, {}",
+                       duration_cast<milliseconds>(Clock::now() - held_since_).count(),
+                       state.condition == AuditCondition::AuditdStuck
+                           ? state.cause
+                           : "its audit backlog is full, auditd does not keep up or is stuck");
+  }
   auto handed =
       std::ranges::find_if(tickets, [](const auto& t) { return t->lost_before.has_value(); });
-  const uint32_t lost = handed == tickets.end() ? 0 : now->lost - *(*handed)->lost_before;
-  if (lost > 0 && now->rate_limit > 0)
-    return fmt::format("the kernel dropped it: rate limit of {} records/s (auditctl -r 0 lifts it)",
-                       now->rate_limit);
-  if (lost > 0)
-    return fmt::format("the kernel dropped {} records meanwhile", lost);
-  return "the kernel did not emit it: an audit rule excludes it (auditctl -l), or the audit multicast "
-         "group does not reach this namespace";
+  const uint32_t lost = !now || handed == tickets.end() ? 0 : now->lost - *(*handed)->lost_before;
+  return cause_of_loss(facts, lost);
 }
 
 Result<AuditStatus> NetlinkAudit::status() {
@@ -226,9 +220,12 @@ void NetlinkAudit::run_sender() {
 
 void NetlinkAudit::serve_status(Lock& lock) {
   const uint64_t serving = status_wanted_;
+  const bool with_rules = serving != status_served_;  // not before each batch: somebody asks
   held_since_ = Clock::now();
   lock.unlock();
   Result<AuditStatus> answer = query_audit_status(status_fd_.get());
+  if (with_rules && answer)
+    add_audit_rules(status_fd_.get(), *answer);
   lock.lock();
   held_since_ = {};
   status_ = std::move(answer);
@@ -245,7 +242,7 @@ void NetlinkAudit::send_next(Lock& lock) {
   if (status_)
     ticket->lost_before = status_->lost;
   if (status_ && status_->enabled == 0) {
-    book_.refuse(*ticket, "auditing is off (auditctl -e 1 switches it on)");
+    book_.refuse(*ticket, recognise_audit({.status = *status_}).text());
     news_.notify_all();
     return;
   }

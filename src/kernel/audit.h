@@ -23,6 +23,9 @@ struct AuditStatus {
   uint32_t backlog_limit = 0;
   uint32_t backlog = 0;
   uint32_t lost = 0;
+  // The rules that keep our records out, as established from AUDIT_LIST_RULES; see audit_rules.h.
+  bool rules_read = false;
+  std::string excluded_by;  // "" if none does
 };
 
 struct AuditMessage {
@@ -52,7 +55,7 @@ class Audit {
   // its receipt.
   virtual std::vector<AuditReceipt> send(const std::vector<AuditMessage>& messages,
                                          int timeout_ms) = 0;
-  virtual Result<AuditStatus> status() = 0;
+  virtual Result<AuditStatus> status() = 0;  // of now, with the rules
   // Receipts, now Confirmed, of messages whose send() had returned Unconfirmed and that came back
   // after all (a stuck auditd delays records, it does not drop them); each once, oldest first. The
   // caller knows them by their text. At most 4096 are awaited; older ones are given up for good.

@@ -35,6 +35,7 @@ trail::EntryState entry_state(ReceiptState state) {
 // What a result has beyond its intent: grant=, the interface's name, bounds, and some of why=.
 constexpr size_t kResultRoom = 512;  // bytes of text
 constexpr std::string_view kCut = "...";
+constexpr size_t kMaxUnstored = 65536;  // marks of confirmed records; 1 MiB
 
 // With a why= that is too long for one record cut to what fits: better a short reason than no
 // record. A byte of it takes one or two of text.
@@ -153,6 +154,11 @@ void Journal::keep(const kernel::AuditMessage& message, const kernel::AuditRecei
                      .ses = confirmed ? receipt.ses : kUnsetId,
                      .body = receipt.text};
   waiting_.push_back(trail::encode_entry(entry));
+  if (!confirmed)
+    return;
+  unstored_.push_back({receipt.serial, receipt.time_ms});
+  if (unstored_.size() > kMaxUnstored)
+    unstored_.pop_front();
 }
 
 asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
@@ -173,21 +179,66 @@ asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
   if (options_.ledger_only)
     co_return all.refused;
   if (lost == nullptr) {
-    if (gap_ && !messages.empty())
+    bool unstored = gap_ && gap_->not_stored;
+    if (unstored)
+      gap_->count += messages.size();
+    if (unstored && !messages.empty() && options_.on_audit_loss != OnAuditLoss::Continue)
+      co_return fail(Errc::Lost, "the audit record is not stored: " + gap_->cause);
+    if (gap_ && !unstored && !messages.empty())
       co_await close_gap();
     co_return all.refused;
   }
-  bool begins = !gap_;
-  if (begins)
-    gap_ = AuditGap{.from_ms = now_ms(), .count = 0, .cause = lost->why};
+  if (!gap_)
+    begin_gap({.from_ms = now_ms(), .count = 0, .cause = lost->why});
   gap_->count += lost_count;
-  bool drastic = options_.on_audit_loss == OnAuditLoss::PauseGuests ||
-                 options_.on_audit_loss == OnAuditLoss::StopGuests;
-  if (begins && drastic && on_loss_)
-    on_loss_();
   if (options_.on_audit_loss == OnAuditLoss::Continue)
     co_return all.refused;
   co_return fail(Errc::Lost, "the audit record was not confirmed: " + lost->why);
+}
+
+void Journal::begin_gap(AuditGap gap) {
+  gap_ = std::move(gap);
+  bool drastic = options_.on_audit_loss == OnAuditLoss::PauseGuests ||
+                 options_.on_audit_loss == OnAuditLoss::StopGuests;
+  if (drastic && on_loss_)
+    on_loss_();
+}
+
+void Journal::stored_through(uint64_t serial) {
+  while (!unstored_.empty() && unstored_.front().serial <= serial) unstored_.pop_front();
+}
+
+void Journal::not_stored(const std::string& cause) {
+  if (gap_ || options_.ledger_only || unstored_.empty())
+    return;  // what audit loses now is told by the gap that is open
+  begin_gap({.from_ms = unstored_.front().time_ms,
+             .count = unstored_.size(),
+             .cause = cause,
+             .not_stored = true});
+}
+
+asio::awaitable<void> Journal::stored_again(kernel::AuditLogTail log) {
+  uint64_t missing = 0;
+  auto settled = [&](const kernel::AuditMark& mark) {
+    bool over = mark.serial <= log.last_serial || mark.time_ms <= log.resumed_ms;
+    if (over && !log.serials.contains(mark.serial))
+      ++missing;
+    return over;
+  };
+  std::erase_if(unstored_, settled);
+  if (!gap_ || !gap_->not_stored)
+    co_return;
+  gap_->count = missing;
+  gap_->not_stored = false;
+  co_await audit_is_back();
+}
+
+asio::awaitable<void> Journal::audit_is_back() {
+  if (!gap_ || gap_->not_stored)
+    co_return;
+  co_await close_gap();
+  Result<> committed = co_await commit();
+  std::ignore = committed;  // what is not durable stays waiting, and is tried again
 }
 
 // The gap is over: its record says from when to when, how many records and why, and the ledger

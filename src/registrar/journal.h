@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "kernel/audit.h"
+#include "kernel/audit_state.h"
 #include "ledger/ledger.h"
 #include "registrar/turns.h"
 #include "trail/entry.h"
@@ -38,11 +39,12 @@ struct JournalOptions {
   int audit_timeout_ms = 2000;
 };
 
-// Records that audit did not confirm, since when.
+// Records that audit did not confirm, or that auditd took and did not store, since when.
 struct AuditGap {
   int64_t from_ms = 0;
   uint64_t count = 0;
   std::string cause;
+  bool not_stored = false;  // confirmed by the kernel all the same
 };
 
 class Journal {
@@ -78,6 +80,25 @@ class Journal {
       gap_ = std::move(gap);
   }
 
+  // The oldest record that the kernel confirmed and that is not known to be in auditd's log.
+  std::optional<kernel::AuditMark> first_unstored() const {
+    return unstored_.empty() ? std::nullopt : std::optional(unstored_.front());
+  }
+  // Goes on with the mark that an earlier daemon of this boot left.
+  void resume_confirmed(kernel::AuditMark mark) { unstored_.push_front(mark); }
+  // auditd's log has all records up to this serial, or nobody keeps one (UINT64_MAX).
+  void stored_through(uint64_t serial);
+  // auditd's log ends before first_unstored(): a gap begins, to which the policy applies as to any
+  // other. From the event loop.
+  void not_stored(const std::string& cause);
+  // The log goes on. Records the end of the gap; of what was emitted meanwhile those count as lost
+  // that are not in it.
+  asio::awaitable<void> stored_again(kernel::AuditLogTail log);
+
+  // The state in which records were lost is over, as the kernel says: records the end of the gap
+  // without waiting for the next record.
+  asio::awaitable<void> audit_is_back();
+
   // Called once when a gap begins and the policy asks for more than refusing; from the event loop.
   void on_loss(std::function<void()> act) { on_loss_ = std::move(act); }
 
@@ -97,6 +118,7 @@ class Journal {
   void wait_again(std::vector<std::string> entries);
   void keep(const kernel::AuditMessage& message, const kernel::AuditReceipt& receipt);
   asio::awaitable<void> close_gap();
+  void begin_gap(AuditGap gap);
   int64_t now_ms() const { return clock_.realtime_ns() / 1'000'000; }
 
   ledger::Ledger& ledger_;
@@ -110,6 +132,7 @@ class Journal {
   // entries written before its own when it is tried again.
   Turns turns_;
   std::optional<AuditGap> gap_;
+  std::deque<kernel::AuditMark> unstored_;  // confirmed, not known to be in auditd's log; bounded
   std::function<void()> on_loss_;
 };
 

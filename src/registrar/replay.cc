@@ -44,6 +44,8 @@ class Replayer {
     ++result.entries;
     int64_t time_ms = line->sec * 1000 + line->ms;
     note_gap(*line->state, record->kind, time_ms);
+    if (*line->state == EntryState::Confirmed)
+      result.confirmed = kernel::AuditMark{line->serial, time_ms};
     RunRef ref = ref_of(*record);
     if (ref.uuid.empty())
       return {};

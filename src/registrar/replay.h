@@ -33,6 +33,7 @@ struct Replay {
   std::map<std::string, OpenRun> open;       // by uuid; only runs with anything open
   std::map<std::string, uint64_t> last_run;  // by uuid: the highest run number given
   uint64_t entries = 0;
+  std::optional<kernel::AuditMark> confirmed;  // the last record that audit confirmed
   std::optional<AuditGap> gap;  // results that audit did not confirm and no gap record tells of
 };
 

@@ -161,7 +161,7 @@ def field(entry, key):
     if value.startswith('"'):
         return value[1:-1]
     is_hex = re.fullmatch("(?:[0-9A-F]{2})+", value) and key in (
-        "vm", "path", "why", "new-disk", "old-disk", "resource", "expected", "found")
+        "vm", "path", "why", "cause", "new-disk", "old-disk", "resource", "expected", "found")
     return bytes.fromhex(value).decode() if is_hex else value
 
 

@@ -145,7 +145,7 @@ TEST_F(KernelAudit, SwitchedOffMeansUnsent) {
   lease_->set_enabled(0);
   std::vector<AuditReceipt> receipts = audit_->send(messages("off", 3), kTimeoutMs);
   EXPECT_EQ(count(receipts, State::Unsent), 3U);
-  EXPECT_EQ(receipts[2].why, "auditing is off (auditctl -e 1 switches it on)");
+  EXPECT_EQ(receipts[2].why, "off: auditing is switched off (auditctl -e 1 switches it on)");
   EXPECT_EQ(audit_->status()->enabled, 0U);
   lease_->set_enabled(1);
   EXPECT_EQ(audit_->send(messages("on", 1), kTimeoutMs)[0].state, State::Confirmed);
