@@ -94,6 +94,20 @@ void put_status(Out& out, const json& status) {
   const json& audit = status.at("audit");
   if (audit.at("ledger_only").get<bool>())
     out.line("  audit     off: the ledger alone is the trail");
+  else
+    out.line(printable(
+        fmt::format("  audit     {}{}", audit.value("state", ""),
+                    audit.value("cause", "").empty() ? "" : ": " + audit.value("cause", ""))));
+  const json ledger = status.value("ledger", json::object());
+  if (!ledger.value("publish_error", "").empty())
+    out.line(printable(fmt::format("  ledger    {} entries not published: {}",
+                                   ledger.value("unpublished", uint64_t{0}),
+                                   ledger.value("publish_error", ""))));
+  if (ledger.value("witness", false))
+    out.line(printable(fmt::format(
+        "  witness   {} entries not witnessed{}", ledger.value("unwitnessed", uint64_t{0}),
+        ledger.value("witness_error", "").empty() ? ""
+                                                  : ": " + ledger.value("witness_error", ""))));
   if (!audit.at("gap").is_null())
     out.line(fmt::format("  audit     {} records lost: {}", audit["gap"]["count"].dump(),
                          printable(audit["gap"]["cause"].get<std::string>())));

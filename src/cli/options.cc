@@ -58,6 +58,8 @@ const OptionSpec kOptions[] = {
     {"--model", "MODEL", "Model of the interface (default virtio)", &Options::model},
     {"--readonly", "", "The guest may not write to it", &Options::readonly},
     {"--live", "", "Also compare the open tenures with the kernel", &Options::live},
+    {"--record", "", "Have tenured verify its ledger as well, and record the result",
+     &Options::record},
     {"--proof", "FILE", "Check the inclusion proof in FILE", &Options::proof_file},
     {"--key", "FILE", "Public key to check signatures with", &Options::key_file},
     {"--dir", "LEDGER", "The ledger's folder (default that of the instance)", &Options::ledger_dir},
@@ -133,9 +135,9 @@ const CommandSpec kCommands[] = {
                     "--cursor-file"},
     {"report", "Summaries", "", &Options::guest, TENURE_SOURCES "--by --guest --html"},
     {"verify", "Check the ledger: signatures, tree, order", "", &Options::guest,
-     "--live --proof --key --dir --log"},
+     "--live --record --guest --proof --key --dir --log"},
     {"doctor", "Whether this host can keep a true and complete trail", ""},
-    {"prove", "Print the inclusion proof of a record", "RECORD", &Options::record, "--dir"},
+    {"prove", "Print the inclusion proof of a record", "RECORD", &Options::entry, "--dir"},
 };
 
 #undef TENURE_SOURCES

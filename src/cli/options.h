@@ -44,10 +44,11 @@ struct Options {
 
   // The ledger.
   bool live = false;       // verify --live
+  bool record = false;     // verify --record
   std::string proof_file;  // verify --proof FILE
   std::string key_file;    // verify --key K
   std::string ledger_dir;  // verify|prove --dir LEDGER
-  std::string record;      // prove RECORD
+  std::string entry;       // prove RECORD
 
   // Reading.
   std::vector<std::string> resource;  // who RESOURCE: one or two words ("b 8:16")

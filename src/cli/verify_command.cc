@@ -3,12 +3,14 @@
 // more than read permission.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/paths.h"
 #include "base/text.h"
+#include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/verify_trail.h"
@@ -77,10 +79,51 @@ struct Findings {
   std::optional<LogComparison> log;
   std::vector<std::string> notes;
 
-  bool ok() const {
-    return ledger.ok() && (!log || (log->missing.empty() && log->altered.empty()));
+  std::optional<nlohmann::json> recorded;  // what tenured found (--record)
+  std::optional<nlohmann::json> live;      // guests (--live)
+
+  bool log_ok() const { return !log || (log->missing.empty() && log->altered.empty()); }
+  bool live_ok() const {
+    return !live || std::ranges::all_of(*live, [](const nlohmann::json& guest) {
+      return guest.at("differences").empty();
+    });
+  }
+  bool recorded_ok() const { return !recorded || recorded->at("ok").get<bool>(); }
+  bool ok() const { return ledger.ok() && log_ok() && live_ok() && recorded_ok(); }
+  // Something could not be looked at, and nothing is known to be wrong.
+  bool incomplete() const {
+    return ledger.only_torn() || (live && std::ranges::any_of(*live, [](const nlohmann::json& g) {
+                                    return !g.at("unknown").empty();
+                                  }));
+  }
+  ExitCode exit_code() const {
+    const bool wrong = ledger.problem_count > 0 || !log_ok() || !live_ok() ||
+                       (recorded && recorded->at("problem_count") != 0);
+    if (wrong)
+      return ExitCode::VerifyFailed;
+    return incomplete() || !recorded_ok() ? ExitCode::Incomplete : ExitCode::Ok;
   }
 };
+
+// A line a guest, and a line a difference.
+std::string live_text(const nlohmann::json& guests) {
+  std::string text;
+  for (const nlohmann::json& guest : guests) {
+    const std::string name = printable(guest.at("name").get<std::string>());
+    if (guest.at("gone").get<bool>()) {
+      text += fmt::format("{}: has ended, nothing was compared\n", name);
+      continue;
+    }
+    text += fmt::format("{}: {} open tenures, {} differences from the kernel\n", name,
+                        guest.at("tenures").dump(), guest.at("differences").size());
+    for (const nlohmann::json& one : guest.at("differences"))
+      text +=
+          fmt::format("difference: {}: {}\n", name, printable(one.at("text").get<std::string>()));
+    for (const nlohmann::json& one : guest.at("unknown"))
+      text += fmt::format("not looked at: {}: {}\n", name, printable(one.get<std::string>()));
+  }
+  return guests.empty() ? "no guest runs\n" : text;
+}
 
 // The confirmed entries against the audit logs, as far as they can be read.
 Result<> compare_with_logs(const Options& options, TrailCheck& trail, Findings& findings) {
@@ -116,6 +159,12 @@ std::string to_text(const Findings& findings) {
       text +=
           fmt::format("problem: another text in the audit log: entries {}\n", joined(log.altered));
   }
+  if (findings.live)
+    text += live_text(*findings.live);
+  if (findings.recorded)
+    text += fmt::format("tenured verified {} entries: {}; recorded\n",
+                        findings.recorded->at("entries").dump(),
+                        findings.recorded_ok() ? "whole" : "NOT whole");
   return text + ledger::to_text(findings.ledger);
 }
 
@@ -128,16 +177,23 @@ std::string to_json(const Findings& findings) {
       one["entry"] = *problem.entry;
     problems.push_back(std::move(one));
   }
-  nlohmann::json all{{"ok", findings.ok()},
-                     {"origin", report.origin},
-                     {"entries", report.size},
-                     {"published", report.published},
-                     {"checkpoints", report.checkpoints},
-                     {"tiles", report.tiles},
-                     {"problem_count", report.problem_count},
-                     {"problems", std::move(problems)},
-                     {"notes", findings.notes}};
+  nlohmann::json all{
+      {"ok", findings.ok()},
+      {"origin", report.origin},
+      {"entries", report.size},
+      {"published", report.published},
+      {"checkpoints", report.checkpoints},
+      {"tiles", report.tiles},
+      {"root", to_hex({reinterpret_cast<const char*>(report.root.data()), report.root.size()})},
+      {"torn_bytes", report.torn_bytes},
+      {"problem_count", report.problem_count},
+      {"problems", std::move(problems)},
+      {"notes", findings.notes}};
   for (const std::string& note : report.notes) all["notes"].push_back(note);
+  if (findings.live)
+    all["live"] = *findings.live;
+  if (findings.recorded)
+    all["recorded"] = *findings.recorded;
   if (report.first_bad_entry)
     all["first_bad_entry"] = *report.first_bad_entry;
   if (findings.log)
@@ -158,10 +214,31 @@ Result<Findings> verify_ledger(const Options& options) {
     return trail.entry(index, entry);
   };
   Findings findings;
+  // What a witness has seen binds the ledger as any checkpoint seen elsewhere does.
+  if (auto seen = read_file(place.dir + "/checkpoint.witnessed", ledger::kMaxNote))
+    checks.known_checkpoints.push_back(std::move(*seen));
   TRY(findings.ledger, ledger::verify(place.dir, checks));
   findings.notes = trail.notes();
   TRY_OK(compare_with_logs(options, trail, findings));
   return findings;
+}
+
+// --record and --live: what only the daemon can do. It records both.
+Result<> ask_daemon(const Options& options, Findings& findings) {
+  Paths paths = paths_below(choose_root(options.root));
+  if (options.record) {
+    auto reply = call(paths, "VerifyLedger", nlohmann::json::object());
+    if (!reply)
+      return fail(std::move(reply).error().error.context("verify --record"));
+    findings.recorded = std::move(*reply);
+  }
+  if (options.live) {
+    auto reply = call(paths, "VerifyLive", {{"guest", options.filter_guest}});
+    if (!reply)
+      return fail(std::move(reply).error().error.context("verify --live"));
+    findings.live = reply->at("guests");
+  }
+  return {};
 }
 
 int verify_proof(const Options& options) {
@@ -193,23 +270,21 @@ int verify_proof(const Options& options) {
 }  // namespace
 
 int run_verify(const Options& options) {
-  if (options.live)
-    return complain(Error{Errc::Unsupported,
-                          "verify --live: this version compares the ledger and the audit log only; "
-                          "`tenure status GUEST` shows what the kernel says"});
   if (!options.proof_file.empty())
     return verify_proof(options);
   auto findings = verify_ledger(options);
   if (!findings)
     return complain(findings.error());
+  if (Result<> asked = ask_daemon(options, *findings); !asked)
+    return complain(asked.error());
   bool json = options.output() == OutputFormat::Json;
   if (json || !options.quiet || !findings->ok())
     print(json ? to_json(*findings) : to_text(*findings));
-  return to_int(findings->ok() ? ExitCode::Ok : ExitCode::VerifyFailed);
+  return to_int(findings->exit_code());
 }
 
 int run_prove(const Options& options) {
-  auto index = parse_int<uint64_t>(options.record);
+  auto index = parse_int<uint64_t>(options.entry);
   if (!index)
     return complain(Error{
         Errc::Invalid, "prove: RECORD is the index of a ledger entry, as `tenure log` shows it"});

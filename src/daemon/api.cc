@@ -74,6 +74,8 @@ const Api::Method Api::kMethods[] = {
     {"org.tenure.Attach", &Api::attach},
     {"org.tenure.Detach", &Api::detach},
     {"org.tenure.Console", &Api::console},
+    {"org.tenure.VerifyLedger", &Api::verify_ledger},
+    {"org.tenure.VerifyLive", &Api::verify_live},
     {"org.tenure.Info", &Api::info},
     {"org.varlink.service.GetInfo", &Api::service_info},
     {"org.varlink.service.GetInterfaceDescription", &Api::describe},
@@ -144,6 +146,7 @@ Api::Reply Api::list(json, Requester) {
 Api::Reply Api::status(json parameters, Requester) {
   CO_TRY(GuestName name, guests_.find(text(parameters, "guest")));
   json reply = {{"status", status_of(context_, guests_, name)}};
+  reply["status"]["ledger"] = ledger_status(context_, witness_);
   co_return reply;
 }
 
@@ -240,6 +243,15 @@ Api::Reply Api::console(json parameters, Requester) {
       fmt::format("{} has no serial port or console that can be reached (pty or unix)", name.name));
 }
 
+Api::Reply Api::verify_ledger(json, Requester who) {
+  co_return co_await integrity_.verify_ledger(std::move(who));
+}
+
+Api::Reply Api::verify_live(json parameters, Requester who) {
+  std::string guest = text(parameters, "guest");
+  co_return co_await integrity_.verify_live(std::move(guest), std::move(who));
+}
+
 Api::Reply Api::info(json, Requester) {
   std::string fence = context_.fence_v2 != nullptr   ? "v2"
                       : context_.fence_v1 != nullptr ? "v1"
@@ -249,6 +261,7 @@ Api::Reply Api::info(json, Requester) {
                 {"fence", fence},
                 {"no_fence_reason", context_.no_fence_reason},
                 {"audit", audit_status(context_)},
+                {"ledger", ledger_status(context_, witness_)},
                 {"ledger_size", context_.journal.ledger().size()},
                 {"published", context_.journal.ledger().published()}};
   co_return reply;

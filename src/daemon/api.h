@@ -9,13 +9,17 @@
 
 #include "base/identity.h"
 #include "daemon/guests.h"
+#include "daemon/integrity.h"
+#include "daemon/witness.h"
 #include "guest/context.h"
 
 namespace tenure::daemon {
 
 class Api {
  public:
-  Api(guest::Context& context, Guests& guests) : context_(context), guests_(guests) {}
+  // `witness` may be null.
+  Api(guest::Context& context, Guests& guests, Integrity& integrity, const Witness* witness)
+      : context_(context), guests_(guests), integrity_(integrity), witness_(witness) {}
 
   // The reply to one call, complete: {"parameters":{…}} or
   // {"error":"org.tenure.NotFound","parameters":{"message":…}}. Never throws.
@@ -35,6 +39,8 @@ class Api {
   Reply attach(nlohmann::json parameters, Requester who);
   Reply detach(nlohmann::json parameters, Requester who);
   Reply console(nlohmann::json parameters, Requester who);
+  Reply verify_ledger(nlohmann::json parameters, Requester who);
+  Reply verify_live(nlohmann::json parameters, Requester who);
   Reply info(nlohmann::json parameters, Requester who);
   Reply describe(nlohmann::json parameters, Requester who);
   Reply service_info(nlohmann::json parameters, Requester who);
@@ -47,6 +53,8 @@ class Api {
 
   guest::Context& context_;
   Guests& guests_;
+  Integrity& integrity_;
+  const Witness* witness_;
 };
 
 }  // namespace tenure::daemon

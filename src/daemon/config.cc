@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "kernel/process.h"
+#include "ledger/cosign.h"
 
 namespace tenure::daemon {
 namespace {
@@ -87,6 +88,49 @@ Result<> set_base_devices(const toml::node& node, Config& config) {
   return {};
 }
 
+Result<std::vector<std::string>> words_of(const toml::node& node) {
+  if (!node.is_array())
+    return fail(Errc::Invalid, "a list of strings expected");
+  std::vector<std::string> words;
+  for (const toml::node& item : *node.as_array()) {
+    TRY(std::string word, text_of(item));
+    words.push_back(std::move(word));
+  }
+  return words;
+}
+
+// ["command", "argument"…], or "unix:/path".
+Result<> set_witness(const toml::node& node, Config& config) {
+  constexpr std::string_view kUnix = "unix:/";
+  if (node.is_string()) {
+    TRY(std::string text, text_of(node));
+    if (!text.starts_with(kUnix))
+      return fail(Errc::Invalid, "a list of words (command and arguments), or \"unix:/PATH\"");
+    config.witness.socket = text.substr(kUnix.size() - 1);
+    return {};
+  }
+  TRY(config.witness.command, words_of(node));
+  if (config.witness.command.empty() || config.witness.command[0].empty())
+    return fail(Errc::Invalid, "a command expected");
+  return {};
+}
+
+Result<> set_witness_keys(const toml::node& node, Config& config) {
+  TRY(config.witness.keys, words_of(node));
+  for (const std::string& vkey : config.witness.keys) {
+    TRY_OK(ledger::WitnessKey::from_vkey(vkey));
+  }
+  return {};
+}
+
+Result<> set_verify_hours(const toml::node& node, Config& config) {
+  constexpr int64_t kYear = 8784;
+  if (!node.is_integer() || node.as_integer()->get() < 0 || node.as_integer()->get() > kYear)
+    return fail(Errc::Invalid, fmt::format("a number from 0 to {} expected", kYear));
+  config.verify_hours = static_cast<uint32_t>(node.as_integer()->get());
+  return {};
+}
+
 Result<> set_cgroup_parent(const toml::node& node, Config& config) {
   TRY(std::string path, text_of(node));
   if (path.starts_with('/') || path.find("..") != path.npos)
@@ -106,6 +150,9 @@ constexpr std::array kKeys{
     Key{"audit", set_audit},
     Key{"on_audit_loss", set_on_audit_loss},
     Key{"on_drift", set_on_drift},
+    Key{"witness", set_witness},
+    Key{"witness_keys", set_witness_keys},
+    Key{"verify_hours", set_verify_hours},
     Key{"base_devices", set_base_devices},
     Key{"cgroup_parent", set_cgroup_parent},
     Key{"emulator",

@@ -7,6 +7,7 @@
 
 #include "base/paths.h"
 #include "base/result.h"
+#include "daemon/witness.h"
 #include "guest/context.h"
 #include "guest/drift.h"
 #include "kernel/cgroup.h"
@@ -19,7 +20,9 @@ struct Config {
   std::optional<kernel::CgroupVersion> fence;  // nullopt: v2 where it works, else v1
   registrar::OnAuditLoss on_audit_loss = registrar::OnAuditLoss::Refuse;
   guest::OnDrift on_drift = guest::OnDrift::Report;
-  bool audit = true;  // false: the ledger alone is the trail
+  WitnessConfig witness;
+  uint32_t verify_hours = 24;  // between verifications of the ledger; 0: never
+  bool audit = true;           // false: the ledger alone is the trail
 };
 
 // An absent file gives the defaults; an unknown key or a wrong value is Invalid with file, line and

@@ -29,8 +29,10 @@
 #include "daemon/denials.h"
 #include "daemon/drift.h"
 #include "daemon/guests.h"
+#include "daemon/integrity.h"
 #include "daemon/policy.h"
 #include "daemon/server.h"
+#include "daemon/witness.h"
 #include "guest/recover.h"
 #include "kernel/audit.h"
 #include "ledger/ledger.h"
@@ -125,10 +127,15 @@ class Daemon {
                                        .key_path = paths.state + "/ledger.key",
                                        .origin = "tenure/" + machine_id()}));
     audit_ = choose_audit(config_);
+    if (config_.witness.configured()) {
+      TRY(witness_, open_witness(config_.witness, paths.ledger, log_line));
+    }
     journal_ = std::make_unique<registrar::Journal>(
         *ledger_, *audit_, pool_, system_clock(),
         registrar::JournalOptions{.on_audit_loss = config_.on_audit_loss,
                                   .ledger_only = !config_.audit});
+    if (witness_)
+      journal_->on_published([this] { witness_->offer(); });
     TRY(kernel::CgroupMounts mounts, kernel::find_cgroup_mounts());
     fences_ = open_fences(config_, mounts, paths);
     if (!fences_.v1 && !fences_.v2)
@@ -148,6 +155,7 @@ class Daemon {
     pool_.join();
     if (Result<> published = ledger_->publish(); !published)
       log_line("checkpoint: " + published.error().what());
+    witness_.reset();
     return std::move(outcome_);
   }
 
@@ -201,7 +209,12 @@ class Daemon {
     if (fences_.v2)
       denials_ = watch_denials(*context_, *fences_.v2, *guests_);
     drift_ = watch_drift(*context_, *guests_, config_.on_drift);
-    api_ = std::make_unique<Api>(*context_, *guests_);
+    integrity_ = std::make_unique<Integrity>(*context_, *guests_);
+    auto schedule = [this]() -> asio::awaitable<void> {
+      co_await integrity_->run_schedule(config_.verify_hours);
+    };
+    asio::co_spawn(loop_, std::move(schedule), asio::detached);
+    api_ = std::make_unique<Api>(*context_, *guests_, *integrity_, witness_.get());
     CO_TRY(UniqueFd listener, listen_unix(options_.paths.socket, 0600, 128));
     asio::any_io_executor executor = loop_.get_executor();
     auto task = [this, executor, fd = listener.release()]() -> asio::awaitable<void> {
@@ -254,10 +267,12 @@ class Daemon {
   asio::thread_pool pool_{kPoolThreads};
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<kernel::Audit> audit_;
+  std::unique_ptr<Witness> witness_;
   std::unique_ptr<registrar::Journal> journal_;
   Fences fences_;
   std::unique_ptr<guest::Context> context_;
   std::unique_ptr<Guests> guests_;
+  std::unique_ptr<Integrity> integrity_;
   std::unique_ptr<Api> api_;
   std::shared_ptr<void> denials_, drift_;
   Result<> outcome_;

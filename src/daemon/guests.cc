@@ -31,6 +31,15 @@ GuestName name_of(const Guest& guest) {
   return {guest.state().ref.vm, guest.state().ref.uuid};
 }
 
+// A record has room for so much of what a peer made up; the rest is in no name that can exist
+// (domain::parse() bounds names, and file names are bounded by the kernel).
+std::string bounded(std::string text) {
+  constexpr size_t kMaxShown = 1024;  // bytes; up to twice as many in hex
+  if (text.size() > kMaxShown)
+    text = text.substr(0, kMaxShown) + "...";
+  return text;
+}
+
 }  // namespace
 
 void Guests::adopt(std::vector<std::shared_ptr<Guest>> adopted) {
@@ -77,8 +86,9 @@ Result<GuestName> Guests::find(const std::string& guest) const {
 
 asio::awaitable<Error> Guests::refuse(std::string op, GuestName guest, Requester who, Error why) {
   trail::Record record(trail::Kind::Refusal);
-  record.set("op", op).set("why", why.what());
-  RunRef ref{.virt = "qemu", .vm = guest.name, .uuid = guest.uuid.empty() ? "?" : guest.uuid};
+  record.set("op", op).set("why", bounded(why.what()));
+  RunRef ref{
+      .virt = "qemu", .vm = bounded(guest.name), .uuid = guest.uuid.empty() ? "?" : guest.uuid};
   Txn txn{.id = context_.new_txn(), .who = std::move(who)};
   registrar::stamp(record, ref, txn);
   record.success = false;
@@ -247,6 +257,15 @@ asio::awaitable<Result<>> Guests::stop(std::string guest, std::chrono::seconds t
 }
 
 asio::awaitable<Result<>> Guests::control(std::string verb, std::string guest, Requester who) {
+  auto known = std::ranges::find(guest::kVerbs, verb, &guest::Verb::name);
+  if (known == std::end(guest::kVerbs)) {
+    // The verb is the peer's text and no word of the trail: it stands in why=.
+    std::string op = "control";
+    GuestName wanted{std::move(guest), ""};
+    Error why(Errc::Invalid, fmt::format("no verb '{}'", bounded(verb)));
+    co_return std::unexpected(
+        co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
+  }
   CO_TRY(auto found, co_await running_or_refuse(verb, std::move(guest), who));
   Txn txn{.id = context_.new_txn(), .who = std::move(who)};
   co_return co_await found->control(std::move(verb), std::move(txn));

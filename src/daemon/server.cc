@@ -13,6 +13,7 @@
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 #include <chrono>
+#include <list>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -29,23 +30,44 @@ using namespace std::chrono_literals;
 constexpr auto kStallTimeout = 30s;
 constexpr size_t kChunk = 16384;  // bytes
 
+class Connection;
+
+// What all connections share.
+struct Peers {
+  std::list<Connection*> idle;  // waiting for a call, or for the rest of one; the longest first
+  size_t count = 0;
+  size_t unfinished = 0;  // bytes of messages that have begun
+};
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(stream_protocol::socket socket, Api& api, std::shared_ptr<size_t> count)
+  Connection(stream_protocol::socket socket, Api& api, std::shared_ptr<Peers> peers)
       : socket_(std::move(socket)),
         deadline_(socket_.get_executor()),
         api_(api),
-        count_(std::move(count)) {
-    ++*count_;
+        peers_(std::move(peers)) {
+    ++peers_->count;
   }
-  ~Connection() { --*count_; }
+  ~Connection() {
+    leave_idle();
+    forget_unfinished();
+    --peers_->count;
+  }
+  void hang_up() {
+    leave_idle();
+    asio::error_code ignored;
+    socket_.close(ignored);
+  }
 
   asio::awaitable<void> run() {
     if (!allowed())
       co_return;
     for (;;) {
       std::string message;
+      peers_->idle.push_back(this);
       bool complete = co_await read(message);
+      leave_idle();
+      forget_unfinished();
       if (!complete)
         co_return;
       json call = json::parse(message, nullptr, false);
@@ -66,6 +88,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
  private:
+  void leave_idle() { std::erase(peers_->idle, this); }
+  void forget_unfinished() { peers_->unfinished -= std::exchange(unfinished_, 0); }
+  // False if all peers together hold too much.
+  bool account() {
+    peers_->unfinished += buffer_.size() - unfinished_;
+    unfinished_ = buffer_.size();
+    return peers_->unfinished <= kMaxUnfinished;
+  }
+
   bool allowed() {
     ucred peer{};
     socklen_t size = sizeof peer;
@@ -97,7 +128,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
         co_return true;
       }
       seen = buffer_.size();
-      if (seen > kMaxMessage)
+      if (seen > kMaxMessage || !account())
         co_return false;
       if (seen > 0)
         arm();
@@ -124,7 +155,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   stream_protocol::socket socket_;
   asio::steady_timer deadline_;
   Api& api_;
-  std::shared_ptr<size_t> count_;  // of all connections
+  std::shared_ptr<Peers> peers_;
+  size_t unfinished_ = 0;  // of this one, as accounted
   std::string buffer_;
 };
 
@@ -134,7 +166,7 @@ asio::awaitable<void> serve(asio::any_io_executor executor, UniqueFd listener, A
                             std::function<void(const std::string&)> log) {
   stream_protocol::acceptor acceptor(executor);
   acceptor.assign(stream_protocol(), listener.release());
-  auto connections = std::make_shared<size_t>(0);
+  auto peers = std::make_shared<Peers>();
   for (;;) {
     asio::error_code error;
     stream_protocol::socket socket =
@@ -148,9 +180,11 @@ asio::awaitable<void> serve(asio::any_io_executor executor, UniqueFd listener, A
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
       continue;
     }
-    if (*connections >= kMaxConnections)
+    if (peers->count >= kMaxConnections && peers->idle.empty())
       continue;
-    auto connection = std::make_shared<Connection>(std::move(socket), api, connections);
+    if (peers->count >= kMaxConnections)
+      peers->idle.front()->hang_up();
+    auto connection = std::make_shared<Connection>(std::move(socket), api, peers);
     auto task = [connection]() -> asio::awaitable<void> { co_await connection->run(); };
     asio::co_spawn(executor, std::move(task), asio::detached);
   }

@@ -17,7 +17,10 @@ namespace tenure::daemon {
 
 inline constexpr size_t kMaxMessage =
     32UL << 20U;  // bytes: a 4 MiB definition, every byte escaped as \u00XX
-inline constexpr size_t kMaxConnections = 1024;
+// One more drops the connection that has been idle for longest.
+inline constexpr size_t kMaxConnections = 512;
+// Of all unfinished messages together; the one that would exceed it is dropped.
+inline constexpr size_t kMaxUnfinished = 2 * kMaxMessage;  // bytes
 
 // Accepts until the executor stops. `listener` is a listening AF_UNIX socket.
 asio::awaitable<void> serve(asio::any_io_executor executor, UniqueFd listener, Api& api,

@@ -78,6 +78,26 @@ json audit_status(const guest::Context& context) {
   return audit;
 }
 
+json ledger_status(const guest::Context& context, const Witness* witness) {
+  registrar::Journal& journal = context.journal;
+  const uint64_t published = journal.ledger().published();
+  const uint64_t size = journal.ledger().size();
+  json ledger = {{"size", size},
+                 {"published", published},
+                 {"unpublished", size - published},
+                 {"unpublished_since_ms", journal.unpublished_since_ms()},
+                 {"publish_error", journal.publish_error()},
+                 {"witness", witness != nullptr}};
+  if (witness == nullptr)
+    return ledger;
+  WitnessState state = witness->state();
+  ledger["witnessed"] = state.witnessed;
+  ledger["unwitnessed"] = size - std::min(size, state.witnessed);
+  ledger["witnessed_ms"] = state.witnessed_ms;
+  ledger["witness_error"] = state.error;
+  return ledger;
+}
+
 json status_of(const guest::Context& context, const Guests& guests, const GuestName& name) {
   json status = {{"name", name.name},
                  {"uuid", name.uuid},

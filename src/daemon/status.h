@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "daemon/guests.h"
+#include "daemon/witness.h"
 #include "guest/context.h"
 
 namespace tenure::daemon {
@@ -16,5 +17,8 @@ nlohmann::json status_of(const guest::Context& context, const Guests& guests,
 // The state of the trail itself: audit as the kernel reports it now, the policy, the gap if there
 // is one.
 nlohmann::json audit_status(const guest::Context& context);
+
+// How far the ledger is durable, published and witnessed. `witness` null: none is configured.
+nlohmann::json ledger_status(const guest::Context& context, const Witness* witness);
 
 }  // namespace tenure::daemon

@@ -107,4 +107,22 @@ Result<std::unique_ptr<Frame>> FrameReader::next() {
   return frame;
 }
 
+Result<bool> frame_follows(const File& file, uint64_t offset) {
+  TRY(uint64_t size, file.size());
+  const uint64_t rest = size > offset ? size - offset : 0;
+  if (rest > 2 * kMaxFrame)
+    return true;
+  TRY(std::string bytes, file.read_at(offset, static_cast<size_t>(rest)));
+  for (size_t at = 1; at + kFrameOverhead < bytes.size(); ++at) {
+    const size_t length = get(bytes, at, 4);
+    if (length < kFrameOverhead - kPrefix || length > bytes.size() - at - kPrefix)
+      continue;
+    Frame frame;
+    frame.bytes = bytes.substr(at, kPrefix + length);
+    if (parse(frame))
+      return true;
+  }
+  return false;
+}
+
 }  // namespace tenure::ledger

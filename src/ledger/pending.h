@@ -68,4 +68,9 @@ class FrameReader {
   uint64_t torn_ = 0;
 };
 
+// True if a whole frame stands somewhere behind `offset`: then what stands at `offset` is damage in
+// the middle, not a write that a power cut left unfinished. Looks through at most 2 kMaxFrame
+// bytes, and says true for more: one unfinished frame is never that long.
+Result<bool> frame_follows(const File& file, uint64_t offset);
+
 }  // namespace tenure::ledger

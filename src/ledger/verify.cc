@@ -17,6 +17,7 @@
 #include "ledger/pending.h"
 #include "ledger/publisher.h"
 #include "ledger/tile.h"
+#include "ledger/torn.h"
 
 namespace tenure::ledger {
 namespace {
@@ -26,8 +27,7 @@ constexpr int kMaxOvertaken = 8;                         // looks at a ledger th
 constexpr size_t kMaxArchive = size_t{1} << 32;          // bytes
 constexpr uint64_t kMaxPendingKept = uint64_t{1} << 30;  // bytes of frames held in memory
 
-// A root that the tree must have when it has a certain size.
-struct Expectation {
+struct Expectation {  // a root that the tree must have when it has a certain size
   std::string where;
   Hash root;
 };
@@ -53,6 +53,7 @@ class Check {
   bool read_checkpoint();
   void read_pending();
   void read_pending_file(size_t which);
+  void judge_torn();
   void read_archive();
   void read_archived(uint64_t number, std::string_view note);
   void read_known();
@@ -79,6 +80,7 @@ class Check {
   VerifyReport report_;
   std::optional<uint64_t> suspected_;  // the first bad entry is not below it
 
+  std::vector<TornEnd> torn_;      // ends of pending files that are no frames
   std::vector<KeptFrame> frames_;  // by first index
   size_t frame_ = 0;               // the one that the walk has reached
   std::map<uint64_t, std::vector<Expectation>> expected_;
@@ -146,6 +148,7 @@ void Check::read_pending() {
   for (size_t which = 0; which < kPendingFiles; ++which) read_pending_file(which);
   std::sort(frames_.begin(), frames_.end(),
             [](const KeptFrame& a, const KeptFrame& b) { return a.frame->first < b.frame->first; });
+  judge_torn();
   for (size_t i = 0; i < frames_.size(); ++i) {
     const Frame& frame = *frames_[i].frame;
     if (i > 0 && frame.first != frames_[i - 1].frame->end())
@@ -178,11 +181,19 @@ void Check::read_pending_file(size_t which) {
   }
   if (reader->torn() == 0 && reader->offset() > 0)
     return;
-  problem(
-      where, std::nullopt,
-      fmt::format("{} bytes at offset {} are no whole frame: damage, or a write that a power loss "
-                  "cut short (then opening the ledger once drops them)",
-                  reader->torn(), reader->offset()));
+  torn_.push_back({where, reader->torn(), reader->offset(),
+                   frame_follows(**file, reader->offset()).value_or(true),
+                   !frames_.empty() && frames_.back().where == where});
+}
+
+void Check::judge_torn() {
+  const std::string newest = frames_.empty() ? "" : frames_.back().where;
+  for (const TornEnd& end : torn_) {
+    if (!can_be_unfinished(end, torn_, newest))
+      return problem(end.where, std::nullopt, end.text() + ", and no unfinished write: damage");
+    report_.torn_bytes = std::max<uint64_t>(end.bytes, 1);
+    report_.notes.push_back(end.where + ": " + end.text() + std::string(kUnfinished));
+  }
 }
 
 void Check::read_archive() {
@@ -245,8 +256,9 @@ void Check::read_known() {
 }
 
 void Check::list_top() {
-  static const std::set<std::string> kKnown{"tile",       "lock",      kCheckpointPath,
-                                            kArchivePath, "pending.0", "pending.1"};
+  static const std::set<std::string> kKnown{
+      "tile",      "lock",      kCheckpointPath,        kArchivePath,
+      "pending.0", "pending.1", "checkpoint.witnessed", "checkpoint.witnessed.tmp"};
   auto names = storage_.list("");
   if (!names)
     return problem(".", std::nullopt, names.error().what());
@@ -449,6 +461,7 @@ void Check::compare_file(const TileRef& ref, std::string_view expected) {
 }
 
 void Check::finish() {
+  report_.root = tree_.root();
   for (size_t level = 0; level < levels_.size(); ++level)
     finish_level(level, nodes_at(tree_.size(), static_cast<int>(level)) / kTileWidth);
   if (!bundle_ends_.empty())
@@ -459,17 +472,6 @@ void Check::finish() {
                 "covers more than the {} entries of this ledger: the checkpoint is an older one, "
                 "or the file is forged",
                 tree_.size()));
-}
-
-// Changes whenever the writer does anything.
-std::string stamp_of(const Storage& storage) {
-  std::string stamp = read_whole(storage, kCheckpointPath, kMaxNote).value_or("");
-  for (size_t which = 0; which < kPendingFiles; ++which) {
-    auto file = storage.open(pending_path(which), OpenMode::Read);
-    auto size = file ? (*file)->size() : Result<uint64_t>(0);
-    stamp += fmt::format(" {}", size.value_or(0));
-  }
-  return stamp;
 }
 
 }  // namespace

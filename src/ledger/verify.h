@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "ledger/hash.h"
 #include "ledger/storage.h"
 
 namespace tenure::ledger {
@@ -40,11 +41,18 @@ struct VerifyReport {
   uint64_t size = 0;         // with the pending ones
   uint64_t checkpoints = 0;  // signed tree heads checked: current, kept, known
   uint64_t tiles = 0;        // files of tile/ checked
+  Hash root{};               // of all `size` entries, as they are
+  // An unfinished write at the very end, as a power cut leaves it: no whole frame follows, and
+  // nobody was told that it was durable. Opening the ledger drops it. A flaw of the last frame made
+  // on purpose looks the same, so the ledger is not called whole; it is no proof of tampering
+  // either.
+  uint64_t torn_bytes = 0;
   std::optional<uint64_t> first_bad_entry;
   uint64_t problem_count = 0;
   std::vector<Problem> problems;
   std::vector<std::string> notes;  // leftovers that nobody reads
-  bool ok() const { return problem_count == 0; }
+  bool ok() const { return problem_count == 0 && torn_bytes == 0; }
+  bool only_torn() const { return problem_count == 0 && torn_bytes > 0; }
 };
 
 // Errors are only for what prevents looking at all: no ledger (NotFound), no permission (Denied), a

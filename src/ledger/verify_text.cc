@@ -18,6 +18,8 @@ std::string to_text(const VerifyReport& report) {
     text += fmt::format("and {} more problems\n", report.problem_count - report.problems.size());
   if (report.ok())
     return text + "the ledger is whole\n";
+  if (report.only_torn())
+    return text + "the ledger is whole but for an unfinished write at its end\n";
   if (report.first_bad_entry)
     text += fmt::format("first bad entry: {}\n", *report.first_bad_entry);
   return text + "the ledger is NOT what was signed\n";

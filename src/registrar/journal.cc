@@ -300,13 +300,38 @@ asio::awaitable<Result<>> Journal::commit() {
 // follow. One at a time: what comes while it is being made goes with the next, and a failure is
 // tried again then.
 void Journal::publish_soon() {
-  if (ledger_.published() == ledger_.size() || publishing_.exchange(true))
+  if (ledger_.published() == ledger_.size())
+    return;
+  int64_t none = 0;
+  unpublished_since_ms_.compare_exchange_strong(none, now_ms());
+  if (publishing_.exchange(true))
     return;
   asio::post(pool_, [this] {
-    while (ledger_.publish() && ledger_.published() != ledger_.size()) {
-    }
+    Result<> done;
+    do {
+      done = ledger_.publish();
+      note_published(done);
+    } while (done && ledger_.published() != ledger_.size());
     publishing_ = false;
   });
+}
+
+void Journal::note_published(const Result<>& done) {
+  {
+    std::lock_guard lock(publish_mutex_);
+    publish_error_ = done ? "" : done.error().what();
+  }
+  if (!done)
+    return;
+  if (ledger_.published() == ledger_.size())
+    unpublished_since_ms_ = 0;
+  if (on_published_)
+    on_published_();
+}
+
+std::string Journal::publish_error() const {
+  std::lock_guard lock(publish_mutex_);
+  return publish_error_;
 }
 
 asio::awaitable<Result<>> Journal::write(std::vector<trail::Record> records) {

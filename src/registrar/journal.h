@@ -12,6 +12,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -109,6 +110,12 @@ class Journal {
   // meanwhile.
   void publish_soon();
   size_t waiting() const { return waiting_.size(); }
+  // Why the last checkpoint could not be made, "" if it could; and since when entries are durable
+  // and not under one, in ms since 1970, 0 if none is.
+  std::string publish_error() const;
+  int64_t unpublished_since_ms() const { return unpublished_since_ms_; }
+  // Called after each new checkpoint, from a thread of the pool.
+  void on_published(std::function<void()> act) { on_published_ = std::move(act); }
   ledger::Ledger& ledger() { return ledger_; }
   kernel::Audit& audit() { return audit_; }
 
@@ -127,10 +134,16 @@ class Journal {
   const Clock& clock_;
   JournalOptions options_;
   std::deque<std::string> waiting_;
+  void note_published(const Result<>& done);
+
   std::atomic<bool> publishing_ = false;
   // One write to the ledger at a time, in the order of asking: one that fails must not find later
   // entries written before its own when it is tried again.
   Turns turns_;
+  std::atomic<int64_t> unpublished_since_ms_ = 0;
+  mutable std::mutex publish_mutex_;  // publish_error_
+  std::string publish_error_;
+  std::function<void()> on_published_;
   std::optional<AuditGap> gap_;
   std::deque<kernel::AuditMark> unstored_;  // confirmed, not known to be in auditd's log; bounded
   std::function<void()> on_loss_;

@@ -249,9 +249,13 @@ constexpr auto kGap =
 constexpr auto kIntegrity =
     row(std::array{our_fixed("op", "verify", "a verification was made"),
                    needed("what", kText, "what was verified: ledger, audit log, live state"),
-                   ours("count", kNumber, "entries looked at"),
+                   ours("count", kNumber, "entries, or open tenures, looked at"),
                    ours("first-bad", kNumber, "ledger index of the first entry that fails"),
-                   ours("cause", kText, "what is wrong with that entry")});
+                   ours("cause", kText, "what is wrong: of that entry, or the first difference"),
+                   ours("root", kWord, "root hash of those entries, 64 hex digits"),
+                   ours("differences", kNumber, "between kernel and open tenures"),
+                   ours("vm", kText, "name of the guest whose live state was compared"),
+                   ours("uuid", kWord, "uuid of that guest, 36 characters")});
 
 constexpr auto kPolicy = row(std::array{
     ours("virt", kWord, "accelerator or driver: kvm, qemu (TCG)"),

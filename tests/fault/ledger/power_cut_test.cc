@@ -125,16 +125,19 @@ TEST(LedgerPowerCut, UnmendedLedgerShowsNothingButATornTail) {
   std::vector<Mark> marks = live(disk);
   const std::vector<Op>& all = disk.ops();
   std::mt19937 random(11);
+  int torn = 0;
   for (size_t cut = 0; cut <= all.size(); ++cut) {
     std::vector<Op> ops(all.begin(), all.begin() + static_cast<ptrdiff_t>(cut));
     MemoryDisk after(MemoryDisk::after_power_cut({}, ops, random));
     if (!after.image().files.contains("checkpoint"))
       continue;
     VerifyReport report = verify(after);
-    for (const Problem& problem : report.problems)
-      ASSERT_TRUE(problem.where.starts_with("pending.")) << cut << "\n" << to_text(report);
+    ASSERT_TRUE(report.ok() || report.only_torn()) << cut << "\n" << to_text(report);
+    torn += report.only_torn() ? 1 : 0;
     ASSERT_GE(report.size, durable_at(marks, cut));
   }
+  printf("%zu cuts, %d of them end in an unfinished write\n", all.size() + 1, torn);
+  EXPECT_GT(torn, 0);
 }
 
 // A process that dies without a power cut, and then the power.

@@ -83,6 +83,38 @@ TEST_F(LedgerVerify, AWholeLedgerIsAccepted) {
   EXPECT_NE(to_text(report).find("the ledger is whole"), std::string::npos);
 }
 
+// A power cut leaves the beginning of a frame at the end of the newest pending file.
+TEST_F(LedgerVerify, AnUnfinishedWriteAtTheEndIsNoTampering) {
+  std::string& pending = this->pending();
+  const std::string whole = pending;
+  pending += std::string("\0\0\1\0half a frame", 16);
+  VerifyReport report = verify();
+  EXPECT_FALSE(report.ok());
+  EXPECT_TRUE(report.only_torn()) << to_text(report);
+  EXPECT_EQ(report.torn_bytes, 16U);
+  EXPECT_EQ(report.size, 607U);
+  EXPECT_NE(to_text(report).find("whole but for an unfinished write at its end"),
+            std::string::npos);
+  // The last frame cut in two is the same to a verifier of this copy alone.
+  pending = whole.substr(0, whole.size() - 1);
+  EXPECT_TRUE(verify().only_torn());
+}
+
+TEST_F(LedgerVerify, DamageBeforeAWholeFrameIsTampering) {
+  std::string& pending = this->pending();
+  const std::string frame = pending.substr(kPendingHeader.size());
+  pending += "damage" + frame;
+  VerifyReport report = verify();
+  EXPECT_FALSE(report.only_torn()) << to_text(report);
+  EXPECT_GT(report.problem_count, 0U);
+}
+
+TEST_F(LedgerVerify, TheRootIsThatOfAllEntries) {
+  VerifyReport before = verify();
+  publish_all();
+  EXPECT_EQ(verify().root, before.root);
+}
+
 TEST_F(LedgerVerify, AChangedEntryIsNamed) {
   std::string& bundle = file("tile/entries/001");
   size_t at = bundle.find("entry 300");

@@ -14,6 +14,11 @@ using registrar::OnAuditLoss;
 using trail::EntryState;
 using Mode = kernel::FakeAudit::Mode;
 
+asio::awaitable<Result<>> ended(registrar::Journal& journal, kernel::AuditLogTail log) {
+  co_await journal.stored_again(std::move(log));
+  co_return Result<>{};
+}
+
 TEST_F(RegistrarTest, WithoutAuditNothingIsGrantedAndEverythingGoesBack) {
   auto& j = journal();
   auto op = operation(j);
@@ -39,6 +44,39 @@ TEST_F(RegistrarTest, OneRecordLostInTheMiddleIsEnoughToRefuse) {
   Result<> applied = apply(*op);
   ASSERT_FALSE(applied);
   EXPECT_EQ(applied.error().code(), Errc::Lost);
+}
+
+// The kernel confirms, and auditd's log ends before it: a gap like any other, with its policy.
+TEST_F(RegistrarTest, WhatAuditdDoesNotStoreIsAGap) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  auto mark = j.first_unstored();
+  ASSERT_TRUE(mark);
+  const uint64_t before = audit.fake.emitted().size();
+  j.stored_through(mark->serial + 2);  // three of them
+  j.not_stored("auditd-suspended: no room");
+  ASSERT_TRUE(j.gap());
+  EXPECT_EQ(j.gap()->count, before - 3);
+  auto second = std::make_unique<registrar::Operation>(j, ref(2), txn("t9"), world);
+  ASSERT_TRUE(intend(*second));
+  Result<> refused = apply(*second);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Errc::Lost);
+  EXPECT_NE(refused.error().what().find("not stored"), std::string::npos);
+  ASSERT_FALSE(roll_back(*second, refused.error()));
+  ASSERT_TRUE(j.gap()) << "confirmed by the kernel does not end it";
+  // It stores again; one of the records in between did reach the log.
+  const std::vector<kernel::AuditReceipt> emitted = audit.fake.emitted();
+  kernel::AuditLogTail log{.last_serial = emitted.back().serial,
+                           .serials = {emitted.back().serial}};
+  const uint64_t missing = emitted.size() - 3 - 1;
+  EXPECT_TRUE(run(pool, ended(j, log)));
+  EXPECT_FALSE(j.gap());
+  std::vector<Line> gaps = lines_with("op", "gap");
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].get("count"), std::to_string(missing));
+  EXPECT_EQ(gaps[0].get("cause"), "auditd-suspended: no room");
+  ASSERT_TRUE(release(j, std::move(holds)));
 }
 
 TEST_F(RegistrarTest, ContinueGoesOnAndTheGapFollows) {
