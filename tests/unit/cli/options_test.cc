@@ -57,6 +57,16 @@ TEST(Options, StartAndStop) {
   bad({"start"});
 }
 
+TEST(Options, ReportCanBeAPage) {
+  const Options options =
+      good({"report", "--html", "r.html", "--by", "resource", "--guest", "web"});
+  EXPECT_EQ(options.html, "r.html");
+  EXPECT_EQ(options.by, "resource");
+  EXPECT_EQ(options.filter_guest, "web");
+  bad({"report", "--html"});
+  bad({"history", "--html", "r.html"});
+}
+
 TEST(Options, DestroyIsAHiddenAliasOfKill) {
   EXPECT_EQ(good({"destroy", "web"}).command, "kill");
   EXPECT_EQ(parse_options({"--help"}).text.find("destroy"), std::string::npos);
