@@ -203,6 +203,9 @@ bool Simulation::together(std::vector<asio::awaitable<void>> tasks) {
 }
 
 void Simulation::plan_faults() {
+  constexpr int64_t kJumps[] = {-3'600, 3'600, -1, 315'360'000, -315'360'000};  // seconds
+  if (chance(10))
+    clock_.jump(kJumps[below(5)] * 1'000'000'000);
   constexpr int kErrors[] = {EPERM, EACCES, ENOMEM, EIO};
   if (chance(15))
     fate_.fail(Step::Apply, kErrors[below(4)], below(8));

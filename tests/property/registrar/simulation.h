@@ -37,10 +37,14 @@ class Simulation {
   class TickingClock final : public Clock {
    public:
     int64_t realtime_ns() const override { return now_ += 1'000'000; }
-    int64_t boottime_ns() const override { return realtime_ns(); }
+    int64_t boottime_ns() const override { return boot_ += 1'000'000; }
+
+    // As an administrator or ntpd sets it: only the real time.
+    void jump(int64_t ns) { now_ += ns; }
 
    private:
     mutable int64_t now_ = 1'700'000'000'000'000'000;
+    mutable int64_t boot_ = 0;
   };
 
   uint64_t below(uint64_t n) { return random_() % n; }
