@@ -21,6 +21,11 @@ typedef struct {
   __u32 val;
 } __attribute__((preserve_access_index)) kuid_t;
 
+struct pt_regs {
+  unsigned long orig_ax; /* x86 */
+  int syscallno;         /* arm64 */
+} __attribute__((preserve_access_index));
+
 struct task_struct {
   kuid_t loginuid;
   unsigned int sessionid;
@@ -45,6 +50,20 @@ struct {
   __uint(max_entries, TENURE_RING_BYTES);
 } denials SEC(".maps");
 
+/*
+ * Two, written in turn: the daemon closes a window by naming the other one, and reads what is no
+ * longer written a second later. So no addition is ever lost to a reader, and nothing is copied for
+ * each refusal.
+ */
+struct refusals {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, TENURE_MAX_REFUSALS);
+  __type(key, struct tenure_refusal_key);
+  __type(value, struct tenure_refusal);
+};
+struct refusals refusals_a SEC(".maps");
+struct refusals refusals_b SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, TENURE_COUNTERS);
@@ -63,42 +82,85 @@ static __always_inline __u32 allowed(struct tenure_rule* rule, __u32 wanted) {
   return any ? access | *any : access;
 }
 
-static __always_inline void count_lost(void) {
-  __u32 index = TENURE_COUNTER_LOST;
-  __u64* lost = bpf_map_lookup_elem(&counters, &index);
-  if (lost)
-    __sync_fetch_and_add(lost, 1);
+static __always_inline __u64* counter(__u32 index) {
+  return bpf_map_lookup_elem(&counters, &index);
 }
 
 /* A kernel built without audit has neither field: (__u32)-1 is what audit says for "unset". */
-static __always_inline void add_audit_identity(struct tenure_denial* denial) {
+static __always_inline void add_audit_identity(struct tenure_refusal* refusal) {
   struct task_struct* task = bpf_get_current_task_btf();
-  denial->auid = -1;
-  denial->ses = -1;
+  refusal->auid = -1;
+  refusal->ses = -1;
   if (bpf_core_field_exists(task->loginuid))
-    denial->auid = BPF_CORE_READ(task, loginuid.val);
+    refusal->auid = BPF_CORE_READ(task, loginuid.val);
   if (bpf_core_field_exists(task->sessionid))
-    denial->ses = BPF_CORE_READ(task, sessionid);
+    refusal->ses = BPF_CORE_READ(task, sessionid);
 }
 
-static __always_inline void describe(struct bpf_cgroup_dev_ctx* ctx, __u32 slot) {
-  struct tenure_denial* denial = bpf_ringbuf_reserve(&denials, sizeof(*denial), 0);
-  if (!denial) {
-    count_lost();
-    return;
+/* access, faccessat and faccessat2 ask for a device's permission and open nothing. Numbers of
+ * x86-64 and arm64. */
+static __always_inline __u32 is_probe(void) {
+  struct pt_regs* regs = (struct pt_regs*)bpf_task_pt_regs(bpf_get_current_task_btf());
+  if (bpf_core_field_exists(regs->orig_ax)) {
+    unsigned long call = BPF_CORE_READ(regs, orig_ax);
+    return call == 21 || call == 269 || call == 439;
   }
-  denial->boottime_ns = bpf_ktime_get_boot_ns();
-  denial->slot = slot;
-  denial->type = ctx->access_type & 0xffff;
-  denial->major = ctx->major;
-  denial->minor = ctx->minor;
-  denial->access = ctx->access_type >> 16;
-  denial->tgid = bpf_get_current_pid_tgid() >> 32;
-  denial->uid = (__u32)bpf_get_current_uid_gid();
-  denial->unused = 0;
-  add_audit_identity(denial);
-  bpf_get_current_comm(denial->comm, sizeof(denial->comm));
-  bpf_ringbuf_submit(denial, 0);
+  if (bpf_core_field_exists(regs->syscallno)) {
+    int call = BPF_CORE_READ(regs, syscallno);
+    return call == 48 || call == 439;
+  }
+  return 0;
+}
+
+/* Returns 0 if there is no room for one more. */
+static __always_inline int note(void* map, struct tenure_refusal_key* key) {
+  struct tenure_refusal* known = bpf_map_lookup_elem(map, key);
+  if (!known) {
+    struct tenure_refusal fresh = {.first_ns = bpf_ktime_get_boot_ns()};
+    fresh.tgid = bpf_get_current_pid_tgid() >> 32;
+    fresh.uid = (__u32)bpf_get_current_uid_gid();
+    add_audit_identity(&fresh);
+    bpf_map_update_elem(map, key, &fresh, BPF_NOEXIST); /* or another CPU was first */
+    known = bpf_map_lookup_elem(map, key);
+    if (!known)
+      return 0;
+  }
+  __sync_fetch_and_add(&known->count, 1);
+  known->last_ns = bpf_ktime_get_boot_ns();
+  return 1;
+}
+
+static __always_inline void ring(void) {
+  __u64* armed = counter(TENURE_COUNTER_ARMED);
+  if (!armed || !*armed)
+    return;
+  *armed = 0; /* two at once ring twice, which does no harm */
+  __u64* bell = bpf_ringbuf_reserve(&denials, sizeof(*bell), 0);
+  if (!bell)
+    return; /* it is full of doorbells */
+  *bell = 1;
+  bpf_ringbuf_submit(bell, 0);
+}
+
+static __always_inline void describe(struct bpf_cgroup_dev_ctx* ctx, struct tenure_guest* guest) {
+  struct tenure_refusal_key key = {
+      .slot = guest->slot,
+      .type = ctx->access_type & 0xffff,
+      .major = ctx->major,
+      .minor = ctx->minor,
+      .access = ctx->access_type >> 16,
+      .probe = is_probe(),
+  };
+  bpf_get_current_comm(key.comm, sizeof(key.comm));
+  __u64* window = counter(TENURE_COUNTER_WINDOW);
+  int noted = window && *window ? note(&refusals_b, &key) : note(&refusals_a, &key);
+  if (!noted) {
+    __u64* lost = counter(TENURE_COUNTER_LOST);
+    __sync_fetch_and_add(&guest->overflows, 1);
+    if (lost)
+      __sync_fetch_and_add(lost, 1);
+  }
+  ring();
 }
 
 /* Returns 1 to allow, 0 to deny (EPERM). An access check for none of r, w, m touches no device. */
@@ -115,6 +177,6 @@ int tenure_fence(struct bpf_cgroup_dev_ctx* ctx) {
   if (rule.slot && (allowed(&rule, wanted) & wanted) == wanted)
     return 1;
   __sync_fetch_and_add(&guest->denials, 1);
-  describe(ctx, guest->slot);
+  describe(ctx, guest);
   return 0;
 }

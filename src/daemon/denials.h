@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the fence refused, on the record: merged per guest, device, access and command over a
 // second, so that a flood of 10^6 a second is one record with an exact count and delays nothing
-// else.
+// else. The kernel does the merging; what a daemon did not get to record, the next one does.
 #pragma once
 
 #include <memory>

@@ -30,6 +30,8 @@ struct Settings {
   uint32_t uid_count = 10'000;
 };
 
+struct RunState;
+
 struct Context {
   asio::any_io_executor executor;
   asio::thread_pool& pool;
@@ -49,6 +51,8 @@ struct Context {
   std::string boot_id;  // of this boot
   // Logs one line for the administrator (the daemon's log); the trail is not a log.
   std::function<void(const std::string&)> log;
+  // Called when a run that starts has its fence, before QEMU is in it; may be empty.
+  std::function<void(const RunState&)> fenced = {};
   // A new operation id, unique over the life of the ledger.
   std::function<std::string()> new_txn;
 };

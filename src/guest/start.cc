@@ -80,6 +80,8 @@ class Starter {
     CO_TRY_OK(co_await operation_.apply());
     if (seams_->fence() != nullptr)
       state_.slot = seams_->fence()->slot();
+    if (seams_->fence() != nullptr && context_.fenced)
+      context_.fenced(state_);
     CO_TRY_OK(save_run(context_.paths, state_));
     CO_TRY_OK(launch());
     CO_TRY_OK(co_await greet());

@@ -70,18 +70,23 @@ class Fence {
   virtual Result<std::optional<uint64_t>> denials() const = 0;
 };
 
-// One refused access, as the BPF program describes it.
+// Refused accesses of one window that are alike: guest, device, access, command and way of asking.
 struct Denial {
   uint32_t slot = 0;
+  // False: more kinds of refusals than a window has room for. Only slot and count are known.
+  bool described = true;
   DeviceType type = DeviceType::Char;
   uint32_t major = 0;
   uint32_t minor = 0;
   Access access;
-  int32_t pid = 0;  // thread group id, init pid namespace
+  bool probe = false;  // by access(2) or its kin, which open nothing
+  uint64_t count = 1;  // exact
+  int32_t pid = 0;     // of the first: thread group id, init pid namespace
   uint32_t uid = 0;
   uint32_t auid = 0;
   uint32_t ses = 0;
-  uint64_t boottime_ns = 0;
+  uint64_t boottime_ns = 0;       // of the first
+  uint64_t last_boottime_ns = 0;  // of the last
   std::string comm;
 };
 
@@ -105,10 +110,18 @@ class FenceControl {
   virtual Result<size_t> prune(const std::vector<uint32_t>& live) = 0;
   // Whether a BPF map of that id is one of this control's.
   virtual bool owns_map(uint64_t id) const = 0;
-  // Readable when denials wait; -1 where they cannot be seen.
+  // Readable once something was refused since the window began; -1 where refusals cannot be seen.
   virtual int denials_fd() const = 0;
-  // Calls `each` for every waiting denial; returns how many descriptions the ring dropped so far.
+  // Refusals are read a window at a time, when nothing is added to it any more: begin_window()
+  // closes the one before (a program that is in the middle of an addition ends it within
+  // microseconds, so wait longer than that), drain_denials() reads what was closed, and
+  // denials_recorded() lets go of it once it is safe elsewhere. What a daemon did not get to record
+  // is there for the next one.
+  virtual Result<> begin_window() = 0;
+  // Calls `each` for every kind of refusal of the closed window; returns how many accesses no kind
+  // could be noted for so far (their count comes with described = false).
   virtual Result<uint64_t> drain_denials(const std::function<void(const Denial&)>& each) = 0;
+  virtual Result<> denials_recorded() = 0;
 };
 
 // v2: loads the shared program, or takes it over from the pins below `pin_dir`, a folder on bpffs

@@ -191,6 +191,9 @@ class FakeFenceControl final : public FenceControl {
     return ready_.get();
   }
 
+  Result<> begin_window() override { return {}; }
+  Result<> denials_recorded() override { return {}; }
+
   Result<uint64_t> drain_denials(const std::function<void(const Denial&)>& each) override {
     TRY_OK(begin(*world_, "drain denials"));
     if (version_ == CgroupVersion::V1)

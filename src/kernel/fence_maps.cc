@@ -144,7 +144,7 @@ Result<tenure_guest> FenceMaps::guest(uint64_t cgroup_id) const {
 
 Result<> FenceMaps::set_slot(uint64_t cgroup_id, uint32_t slot) const {
   bpf_cgroup_storage_key key = storage_key(cgroup_id);
-  tenure_guest value{.slot = slot, .unused = 0, .denials = 0};
+  tenure_guest value{.slot = slot, .unused = 0, .denials = 0, .overflows = 0};
   int err = bpf_map_update_elem(objects_.guests.get(), &key, &value, BPF_EXIST);
   if (err < 0)
     return fail_sys("set the slot of cgroup", std::to_string(cgroup_id), -err);
@@ -158,6 +158,54 @@ Result<uint64_t> FenceMaps::counter(tenure_counter index) const {
   if (err < 0)
     return fail_sys("read the fence's counter", std::to_string(key), -err);
   return value;
+}
+
+Result<> FenceMaps::set_counter(tenure_counter index, uint64_t value) const {
+  uint32_t key = index;
+  int err = bpf_map_update_elem(objects_.counters.get(), &key, &value, BPF_ANY);
+  if (err < 0)
+    return fail_sys("write the fence's counter", std::to_string(key), -err);
+  return {};
+}
+
+// Armed before it is turned: what is refused in between is in the map that is read next, or rings.
+Result<> FenceMaps::turn_window() const {
+  TRY(uint64_t window, counter(TENURE_COUNTER_WINDOW));
+  TRY_OK(set_counter(TENURE_COUNTER_ARMED, 1));
+  return set_counter(TENURE_COUNTER_WINDOW, window == 0 ? 1 : 0);
+}
+
+Result<int> FenceMaps::closed_map() const {
+  TRY(uint64_t window, counter(TENURE_COUNTER_WINDOW));
+  return window == 0 ? objects_.refusals_b.get() : objects_.refusals_a.get();
+}
+
+Result<std::vector<FenceMaps::Refusal>> FenceMaps::closed_refusals() const {
+  TRY(int map, closed_map());
+  std::vector<tenure_refusal_key> keys(TENURE_MAX_REFUSALS);
+  std::vector<tenure_refusal> values(TENURE_MAX_REFUSALS);
+  std::vector<Refusal> all;
+  uint32_t position = 0;
+  for (bool first = true;; first = false) {
+    uint32_t count = TENURE_MAX_REFUSALS;
+    int err = bpf_map_lookup_batch(map, first ? nullptr : &position, &position, keys.data(),
+                                   values.data(), &count, nullptr);
+    if (err < 0 && err != -ENOENT)
+      return fail_sys("read the refusals of", "the fence", -err);
+    for (uint32_t i = 0; i < count; ++i) all.push_back({keys[i], values[i]});
+    if (err == -ENOENT)
+      return all;
+  }
+}
+
+Result<> FenceMaps::erase_closed(const std::vector<Refusal>& refusals) const {
+  TRY(int map, closed_map());
+  for (const Refusal& refusal : refusals) {
+    int err = bpf_map_delete_elem(map, &refusal.key);
+    if (err < 0 && err != -ENOENT)
+      return fail_sys("remove a refusal of slot", std::to_string(refusal.key.slot), -err);
+  }
+  return {};
 }
 
 Result<uint32_t> FenceMaps::take_slot() const {

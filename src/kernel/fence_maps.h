@@ -18,7 +18,7 @@ namespace tenure::kernel {
 
 // The program and its maps (src/bpf/fence.bpf.c).
 struct FenceObjects {
-  UniqueFd program, guests, rules, denials, counters;
+  UniqueFd program, guests, rules, denials, counters, refusals_a, refusals_b;
   uint32_t program_id = 0;
 };
 
@@ -66,12 +66,25 @@ class FenceMaps {
   Result<> for_each_rule(
       const std::function<void(const tenure_rule& key, uint32_t access)>& each) const;
 
-  // Denials that the ring had no room for.
+  // Closes the window that the program writes and opens the other one, which must be empty; the
+  // next denial rings the doorbell.
+  Result<> turn_window() const;
+  // The entries of the window that is closed; entries are not counted on any more.
+  struct Refusal {
+    tenure_refusal_key key;
+    tenure_refusal value;
+  };
+  Result<std::vector<Refusal>> closed_refusals() const;
+  Result<> erase_closed(const std::vector<Refusal>& refusals) const;
+
+  // Denials that no refusal describes.
   Result<uint64_t> lost() const;
   int denials_fd() const { return objects_.denials.get(); }
 
  private:
   Result<uint64_t> counter(tenure_counter index) const;
+  Result<> set_counter(tenure_counter index, uint64_t value) const;
+  Result<int> closed_map() const;
   FenceObjects objects_;
 };
 

@@ -44,6 +44,10 @@ constexpr Pin kPins[] = {
     {"rules", &FenceObjects::rules, BPF_MAP_TYPE_HASH, sizeof(tenure_rule), sizeof(uint32_t),
      TENURE_MAX_RULES},
     {"denials", &FenceObjects::denials, BPF_MAP_TYPE_RINGBUF, 0, 0, TENURE_RING_BYTES},
+    {"refusals_a", &FenceObjects::refusals_a, BPF_MAP_TYPE_HASH, sizeof(tenure_refusal_key),
+     sizeof(tenure_refusal), TENURE_MAX_REFUSALS},
+    {"refusals_b", &FenceObjects::refusals_b, BPF_MAP_TYPE_HASH, sizeof(tenure_refusal_key),
+     sizeof(tenure_refusal), TENURE_MAX_REFUSALS},
     {"program", &FenceObjects::program, 0, 0, 0, 0},
 };
 
@@ -282,6 +286,8 @@ Result<FenceObjects> load_fence_objects() {
   TRY(objects.guests, duplicate(bpf_map__fd(skeleton->maps.guests)));
   TRY(objects.rules, duplicate(bpf_map__fd(skeleton->maps.rules)));
   TRY(objects.denials, duplicate(bpf_map__fd(skeleton->maps.denials)));
+  TRY(objects.refusals_a, duplicate(bpf_map__fd(skeleton->maps.refusals_a)));
+  TRY(objects.refusals_b, duplicate(bpf_map__fd(skeleton->maps.refusals_b)));
   TRY(objects.counters, duplicate(bpf_map__fd(skeleton->maps.counters)));
   uint32_t key = TENURE_COUNTER_LAYOUT;
   uint64_t layout = TENURE_FENCE_LAYOUT;

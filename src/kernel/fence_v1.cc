@@ -178,6 +178,8 @@ class FenceControlV1 final : public FenceControl {
   Result<size_t> prune(const std::vector<uint32_t>&) override { return size_t{0}; }
   bool owns_map(uint64_t) const override { return false; }
   int denials_fd() const override { return -1; }
+  Result<> begin_window() override { return {}; }
+  Result<> denials_recorded() override { return {}; }
   Result<uint64_t> drain_denials(const std::function<void(const Denial&)>&) override {
     return uint64_t{0};
   }

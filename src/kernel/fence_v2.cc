@@ -18,9 +18,6 @@
 namespace tenure::kernel {
 namespace {
 
-// A drain takes no more than this at once, so that a flood cannot keep the event loop forever.
-constexpr size_t kMaxDenialsAtOnce = 4096;
-
 using Rules = std::vector<AclRule>;
 
 Error lost(const CgroupHandle& cgroup, std::string_view what) {
@@ -175,19 +172,23 @@ Result<std::optional<uint64_t>> FenceV2::denials() const {
   return guest.denials;
 }
 
-Denial to_denial(const tenure_denial& event) {
-  Denial denial{.slot = event.slot,
-                .type = event.type == BPF_DEVCG_DEV_BLOCK ? DeviceType::Block : DeviceType::Char,
-                .major = event.major,
-                .minor = event.minor,
-                .access = access_from_bits(event.access),
-                .pid = static_cast<int32_t>(event.tgid),
-                .uid = event.uid,
-                .auid = event.auid,
-                .ses = event.ses,
-                .boottime_ns = event.boottime_ns,
+Denial to_denial(const FenceMaps::Refusal& refusal) {
+  const auto& [key, value] = refusal;
+  Denial denial{.slot = key.slot,
+                .type = key.type == BPF_DEVCG_DEV_BLOCK ? DeviceType::Block : DeviceType::Char,
+                .major = key.major,
+                .minor = key.minor,
+                .access = access_from_bits(key.access),
+                .probe = key.probe != 0,
+                .count = value.count,
+                .pid = static_cast<int32_t>(value.tgid),
+                .uid = value.uid,
+                .auid = value.auid,
+                .ses = value.ses,
+                .boottime_ns = value.first_ns,
+                .last_boottime_ns = value.last_ns,
                 .comm = ""};
-  denial.comm.assign(event.comm, strnlen(event.comm, sizeof event.comm));
+  denial.comm.assign(key.comm, strnlen(key.comm, sizeof key.comm));
   return denial;
 }
 
@@ -209,18 +210,27 @@ class FenceControlV2 final : public FenceControl {
   Result<size_t> prune(const std::vector<uint32_t>& live) override;
   bool owns_map(uint64_t id) const override { return maps_->owns(id); }
   int denials_fd() const override { return ring_ ? ring_buffer__epoll_fd(ring_.get()) : -1; }
+  Result<> begin_window() override;
   Result<uint64_t> drain_denials(const std::function<void(const Denial&)>& each) override;
+  Result<> denials_recorded() override;
 
  private:
-  static int take(void* self, void* data, size_t size) noexcept;
+  static int take(void*, void*, size_t) noexcept { return 0; }  // a doorbell says nothing more
+  void remember(uint32_t slot, uint64_t inode);
+  void drain_overflows(const std::function<void(const Denial&)>& each);
 
+  // Accesses of a guest that no refusal describes, as counted at the last look.
+  struct Overflow {
+    uint64_t inode = 0;
+    uint64_t seen = 0;
+  };
   std::shared_ptr<const FenceMaps> maps_;
-  std::vector<tenure_denial> taken_;
+  std::unordered_map<uint32_t, Overflow> overflows_;  // by slot
+  std::vector<FenceMaps::Refusal> drained_;           // not recorded yet
   std::unique_ptr<ring_buffer, FreeRing> ring_;
 };
 
 Result<> FenceControlV2::open_ring() {
-  taken_.reserve(kMaxDenialsAtOnce);
   ring_.reset(ring_buffer__new(maps_->denials_fd(), &FenceControlV2::take, this, nullptr));
   if (!ring_)
     return fail_sys("map", "the ring of denials");
@@ -248,6 +258,7 @@ Result<std::unique_ptr<Fence>> FenceControlV2::create(const Cgroup& cgroup) {
     TRY_OK(maps_->detach(handle.dir.get(), handle.path));
     return fail(std::move(given).error());
   }
+  remember(slot, handle.inode);
   return std::make_unique<FenceV2>(maps_, std::move(handle), slot, true);
 }
 
@@ -263,6 +274,7 @@ Result<std::unique_ptr<Fence>> FenceControlV2::adopt(const Cgroup& cgroup, uint3
     if (slot == 0)
       return fail(lost(handle, "it never got its slot, so it denies everything"));
   }
+  remember(slot, handle.inode);
   auto fence = std::make_unique<FenceV2>(maps_, std::move(handle), slot, false);
   TRY_OK(fence->check_in_force());
   return fence;
@@ -299,25 +311,44 @@ Result<size_t> FenceControlV2::prune(const std::vector<uint32_t>& live) {
   return dead.size();
 }
 
-// Called by libbpf for each event; a negative answer ends the pass after this one. taken_ never
-// allocates here: an exception must not pass through C.
-int FenceControlV2::take(void* self, void* data, size_t size) noexcept {
-  auto& taken = static_cast<FenceControlV2*>(self)->taken_;
-  tenure_denial event{};
-  if (size < sizeof event)
-    return 0;
-  std::memcpy(&event, data, sizeof event);
-  taken.push_back(event);
-  return taken.size() < kMaxDenialsAtOnce ? 0 : -ENOBUFS;
+// From now on: what was counted before is not known to be unrecorded.
+void FenceControlV2::remember(uint32_t slot, uint64_t inode) {
+  auto guest = maps_->guest(inode);
+  overflows_[slot] = {.inode = inode, .seen = guest ? guest->overflows : 0};
+}
+
+void FenceControlV2::drain_overflows(const std::function<void(const Denial&)>& each) {
+  for (auto it = overflows_.begin(); it != overflows_.end();) {
+    auto guest = maps_->guest(it->second.inode);
+    if (!guest) {  // its cgroup is gone
+      it = overflows_.erase(it);
+      continue;
+    }
+    uint64_t more = guest->overflows - it->second.seen;
+    it->second.seen = guest->overflows;
+    if (more != 0)
+      each(Denial{.slot = it->first, .described = false, .count = more, .comm = ""});
+    ++it;
+  }
+}
+
+Result<> FenceControlV2::begin_window() {
+  int err = ring_ ? ring_buffer__consume(ring_.get()) : 0;
+  if (err < 0)
+    return fail_sys("read", "the ring of denials", -err);
+  return maps_->turn_window();
 }
 
 Result<uint64_t> FenceControlV2::drain_denials(const std::function<void(const Denial&)>& each) {
-  taken_.clear();
-  int err = ring_ ? ring_buffer__consume(ring_.get()) : 0;
-  if (err < 0 && err != -ENOBUFS)
-    return fail_sys("read", "the ring of denials", -err);
-  for (const tenure_denial& event : taken_) each(to_denial(event));
+  TRY(drained_, maps_->closed_refusals());
+  for (const FenceMaps::Refusal& refusal : drained_) each(to_denial(refusal));
+  drain_overflows(each);
   return maps_->lost();
+}
+
+Result<> FenceControlV2::denials_recorded() {
+  auto done = std::exchange(drained_, {});
+  return maps_->erase_closed(done);
 }
 
 }  // namespace

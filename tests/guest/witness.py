@@ -46,7 +46,8 @@ def rules_of_bpf(cgroup):
     maps = {}
     program = str(device_program(cgroup))
     for number in json.loads(run("bpftool", "-j", "prog", "show", "id", program).stdout)["map_ids"]:
-        maps[json.loads(run("bpftool", "-j", "map", "show", "id", str(number)).stdout)["type"]] = number
+        shown = json.loads(run("bpftool", "-j", "map", "show", "id", str(number)).stdout)
+        maps[shown["name"] if shown["type"] == "hash" else shown["type"]] = number
     words = lambda raw: [int.from_bytes(bytes(int(byte, 16) for byte in raw[i:i + 4]), "little")
                          for i in range(0, len(raw), 4)]
     inode = os.stat(cgroup).st_ino
@@ -54,7 +55,7 @@ def rules_of_bpf(cgroup):
              if words(entry["key"])[0] + (words(entry["key"])[1] << 32) == inode]
     assert len(slots) == 1 and slots[0] != 0, f"slot of {cgroup}: {slots}"
     rules = set()
-    for entry in dump(maps["hash"]):
+    for entry in dump(maps["rules"]):
         slot, kind, major, minor = words(entry["key"])
         if slot == slots[0]:
             bits = words(entry["value"])[0]  # BPF_DEVCG_ACC_MKNOD 1, READ 2, WRITE 4

@@ -88,12 +88,13 @@ TEST_F(FencePinsTest, RefusesAnotherLayout) {
   close(counters);
   Error error = refusal();
   EXPECT_EQ(error.code(), Errc::Invalid);
-  EXPECT_NE(error.what().find("have layout 77, this tenured knows 1"), std::string::npos)
+  EXPECT_NE(error.what().find("have layout 77, this tenured knows 2"), std::string::npos)
       << error.what();
 }
 
 TEST_F(FencePinsTest, RefusesAMissingPin) {
-  for (const char* name : {"counters", "guests", "rules", "denials", "program"}) {
+  for (const char* name :
+       {"counters", "guests", "rules", "denials", "refusals_a", "refusals_b", "program"}) {
     ASSERT_OK(open_fence_v2(kPins));
     ASSERT_EQ(unlink((std::string(kPins) + "/" + name).c_str()), 0);
     Error error = refusal();
