@@ -33,6 +33,7 @@ int run_who(const Options& options);
 int run_history(const Options& options);
 int run_log(const Options& options);
 int run_report(const Options& options);
+int run_denials(const Options& options);      // read_denials.cc
 int run_report_page(const Options& options);  // report --html (read_page.cc)
 
 }  // namespace tenure::cli

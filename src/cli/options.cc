@@ -133,6 +133,8 @@ const CommandSpec kCommands[] = {
     {"log", "The records", "", &Options::guest,
      TENURE_SOURCES "--follow --lines --reverse --who --guest --resource --result --kind "
                     "--cursor-file"},
+    {"denials", "What the fence refused, and what would have allowed it", "[GUEST]",
+     &Options::guest, TENURE_SOURCES "--follow"},
     {"report", "Summaries", "", &Options::guest, TENURE_SOURCES "--by --guest --html"},
     {"verify", "Check the ledger: signatures, tree, order", "", &Options::guest,
      "--live --record --guest --proof --key --dir --log"},
