@@ -208,6 +208,11 @@ Domain only_device(const Domain& domain, std::string_view alias) {
   return one;
 }
 
+std::vector<std::string> device_aliases(const Domain& domain) {
+  const std::set<std::string> names = aliases(domain);
+  return {names.begin(), names.end()};
+}
+
 Result<std::string> find_device(const Domain& domain, std::string_view word) {
   if (word.starts_with('<'))
     return find_by_element(domain, word);

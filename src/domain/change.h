@@ -5,6 +5,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "domain/domain.h"
 
@@ -27,6 +28,9 @@ Result<> remove_device(Domain& domain, std::string_view alias);
 
 // A copy that has the device of that alias and no other, without memory, boot files and buses.
 Domain only_device(const Domain& domain, std::string_view alias);
+
+// Of all devices that can come and go.
+std::vector<std::string> device_aliases(const Domain& domain);
 
 // The alias of the device that `word` names: an alias; a disk's target or path; an interface's MAC
 // or target; a channel's name; the path of a chardev, rng or input; or, if it starts with '<', what

@@ -335,4 +335,26 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
                                      "revokes what can be revoked"));
 }
 
+asio::awaitable<Result<std::vector<std::string>>> lost_devices(Live& live) {
+  qemu::Command command{"qom-list", {{"path", "/machine/peripheral"}}};
+  CO_TRY(json devices, co_await ask(live, std::move(command)));
+  std::set<std::string> there;
+  for (const json& device : devices)
+    if (device.is_object() && device.contains("name") && device["name"].is_string())
+      there.insert(device["name"].get<std::string>());
+  std::vector<std::string> lost;
+  const qemu::Wiring names{.preview = true};
+  for (const std::string& alias : domain::device_aliases(*live.domain)) {
+    domain::Domain device = domain::only_device(*live.domain, alias);
+    auto commands = qemu::plug_commands(device, *live.domain, names);
+    // What is part of the machine has no id there.
+    bool has_id = commands && std::ranges::any_of(*commands, [&](const qemu::Command& c) {
+      return c.name == "device_add" && c.arguments.value("id", "") == alias;
+    });
+    if (has_id && !there.contains(alias))
+      lost.push_back(alias);
+  }
+  co_return lost;
+}
+
 }  // namespace tenure::guest

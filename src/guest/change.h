@@ -6,6 +6,7 @@
 #include <asio/awaitable.hpp>
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "guest/live.h"
@@ -32,5 +33,9 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
 // still has something of it open.
 asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::string why,
                                         registrar::Txn txn);
+
+// Aliases of devices that the definition has and QEMU has not: a daemon died while they came or
+// went.
+asio::awaitable<Result<std::vector<std::string>>> lost_devices(Live& live);
 
 }  // namespace tenure::guest

@@ -188,6 +188,17 @@ asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, reg
   co_return co_await guest::detach(live_, std::move(word), patience, std::move(txn));
 }
 
+asio::awaitable<Result<>> Guest::drop_lost_devices(registrar::Txn txn) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  CO_TRY(std::vector<std::string> lost, co_await lost_devices(live_));
+  for (std::string& alias : lost) {
+    std::string why = "recovered: it is not in QEMU";
+    registrar::Txn own = txn;
+    CO_TRY_OK(co_await finish_detach(live_, std::move(alias), std::move(why), std::move(own)));
+  }
+  co_return Result<>{};
+}
+
 asio::awaitable<Result<>> Guest::finish() {
   if (live_.qmp)
     live_.qmp->close();

@@ -53,6 +53,9 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // The device that `word` names leaves.
   asio::awaitable<Result<>> detach(std::string word, Patience patience, registrar::Txn txn);
 
+  // After an adoption: devices that QEMU has not leave the definition, with what they held.
+  asio::awaitable<Result<>> drop_lost_devices(registrar::Txn txn);
+
   const RunState& state() const { return live_.state; }
   const domain::Domain& domain() const { return *live_.domain; }
   const HostOptions& options() const { return live_.options; }

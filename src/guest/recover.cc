@@ -52,7 +52,7 @@ class Recovery {
     txn_ = {.id = context_.new_txn(), .who = own_identity()};
     prepare();
     find_process();
-    if (pidfd_ && run_.started && run_.pending.empty()) {
+    if (pidfd_ && run_.started) {
       auto adopted = co_await adopt();
       if (adopted)
         co_return adopted;
@@ -146,15 +146,39 @@ class Recovery {
     CO_TRY(auto qmp,
            co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout));
     CO_TRY_OK(co_await resume_if_never_run(*qmp));
+    CO_TRY_OK(co_await settle_changes(qmp));
     Record record = recovery_record("adopted");
     std::vector<Record> records{std::move(record)};
     // It gains nothing by this, so it does not end for a log that cannot take the record.
     Result<> written = co_await context_.journal.write(std::move(records));
     if (!written)
       context_.log(fmt::format("{}: adopted: {}", run_.ref.vm, written.error().what()));
-    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_,
-                                      std::move(seams_), std::move(run_.holds), std::move(pidfd_),
-                                      std::move(qmp));
+    auto guest = std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_,
+                                         std::move(seams_), std::move(run_.holds),
+                                         std::move(pidfd_), std::move(qmp));
+    registrar::Txn txn = txn_;
+    Result<> reconciled = co_await guest->drop_lost_devices(std::move(txn));
+    if (!reconciled)
+      context_.log(fmt::format("{}: adopted: {}", run_.ref.vm, reconciled.error().what()));
+    co_return guest;
+  }
+
+  // The daemon died in the midst of a change: what is true of it is granted; a device that did not
+  // get as far as QEMU goes afterwards, with what it was granted.
+  asio::awaitable<Result<>> settle_changes(std::shared_ptr<qemu::Qmp> qmp) {
+    if (run_.pending.empty())
+      co_return Result<>{};
+    co_await look_at_qemu(qmp.get());
+    auto present = [this](uint64_t index, const model::Claim& claim) {
+      return is_held(index, claim);
+    };
+    std::string settled = "recovered: tenured died while the guest was being changed";
+    CO_TRY_OK(
+        co_await registrar::settle(context_.journal, run_, std::move(present), std::move(settled)));
+    for (const registrar::Pending& pending : run_.pending)
+      context_.log(fmt::format("{}: cannot tell whether it holds {}; the next start asks again: {}",
+                               run_.ref.vm, model::claim_of(pending.record).id, pending.unknown));
+    co_return Result<>{};
   }
 
   // The daemon died after op=start was recorded and before `cont`.
@@ -210,7 +234,7 @@ class Recovery {
 
   // What a QEMU that lives holds of the intents without a result: asked before it is ended, for
   // afterwards nobody can tell. Its records are completed by what it says.
-  asio::awaitable<void> look_at_qemu() {
+  asio::awaitable<void> look_at_qemu(qemu::Qmp* qmp) {
     std::vector<registrar::Pending*> asked;
     std::vector<model::Claim> claims;
     for (registrar::Pending& pending : run_.pending) {
@@ -224,21 +248,18 @@ class Recovery {
     }
     if (!pidfd_ || asked.empty())
       co_return;
-    std::shared_ptr<qemu::Qmp> qmp = co_await monitor();
     auto facts = look_up(*domain_, options_, Missing::Note);
     std::vector<model::Claim*> pointers;
     for (model::Claim& claim : claims) pointers.push_back(&claim);
     Facts known = facts ? std::move(*facts) : Facts{};
     std::vector<Result<>> held =
-        co_await confirm_each(qmp.get(), state_.process, known, *seams_, std::move(pointers));
+        co_await confirm_each(qmp, state_.process, known, *seams_, std::move(pointers));
     for (size_t i = 0; i < held.size(); ++i) {
       if (!held[i])
         continue;
       asked[i]->record = claims[i].record;
       held_by_qemu_.insert(asked[i]->index);
     }
-    if (qmp)
-      qmp->close();
   }
 
   asio::awaitable<std::shared_ptr<qemu::Qmp>> monitor() {
@@ -278,7 +299,12 @@ class Recovery {
   }
 
   asio::awaitable<Result<>> close() {
-    co_await look_at_qemu();
+    if (pidfd_) {
+      std::shared_ptr<qemu::Qmp> qmp = co_await monitor();
+      co_await look_at_qemu(qmp.get());
+      if (qmp)
+        qmp->close();
+    }
     CO_TRY_OK(kill_survivors());
     auto present = [this](uint64_t index, const model::Claim& claim) {
       return is_held(index, claim);
