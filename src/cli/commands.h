@@ -20,6 +20,7 @@ int run_control(const Options& options);  // pause, resume, reset, inject-nmi
 int run_console(const Options& options);
 int run_attach(const Options& options);
 int run_detach(const Options& options);
+int run_set(const Options& options);
 
 // The ledger's proof (verify_command.cc).
 int run_verify(const Options& options);

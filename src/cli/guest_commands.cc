@@ -148,6 +148,39 @@ json start_parameters(const Options& options, const json& what) {
   return parameters;
 }
 
+// "256MiB" in KiB. A bare number would be taken for KiB by some and for MiB by others.
+Result<uint64_t> size_kib(std::string_view text) {
+  static constexpr std::pair<std::string_view, uint64_t> kUnits[] = {
+      {"KiB", 1}, {"MiB", 1024}, {"GiB", 1024 * 1024}, {"K", 1}, {"M", 1024}, {"G", 1024 * 1024}};
+  for (const auto& [unit, kib] : kUnits) {
+    if (!text.ends_with(unit))
+      continue;
+    auto number = parse_int<uint64_t>(text.substr(0, text.size() - unit.size()));
+    if (number && *number < (1ULL << 40U))
+      return *number * kib;
+  }
+  return fail(Errc::Invalid, fmt::format("memory={}: a size such as 512MiB", text));
+}
+
+Result<json> amount_parameters(const std::vector<std::string>& words) {
+  json parameters = json::object();
+  for (const std::string& word : words) {
+    size_t equals = word.find('=');
+    std::string key = word.substr(0, equals);
+    std::string value = equals == word.npos ? "" : word.substr(equals + 1);
+    if (key == "memory") {
+      TRY(parameters["memory_kib"], size_kib(value));
+      continue;
+    }
+    auto number = parse_int<uint32_t>(value);
+    if ((key != "vcpus" && key != "iothreads") || !number)
+      return fail(Errc::Invalid,
+                  fmt::format("'{}': memory=SIZE, vcpus=N or iothreads=N", printable(word)));
+    parameters[key] = *number;
+  }
+  return parameters;
+}
+
 }  // namespace
 
 int run_define(const Options& options) {
@@ -294,6 +327,15 @@ int run_detach(const Options& options) {
                      {"timeout_s", options.timeout_s.value_or(10)},
                      {"force", options.force}},
                     "detached");
+}
+
+int run_set(const Options& options) {
+  auto parameters = amount_parameters(options.words);
+  if (!parameters)
+    return failed_locally(options, parameters.error());
+  (*parameters)["guest"] = options.guest;
+  (*parameters)["timeout_s"] = options.timeout_s.value_or(10);
+  return run_simple(options, "Set", *parameters, "changed");
 }
 
 int run_console(const Options& options) {

@@ -25,7 +25,7 @@ constexpr Row kCommands[] = {
     {"console", run_console}, {"who", run_who},           {"history", run_history},
     {"log", run_log},         {"report", run_report},     {"verify", run_verify},
     {"prove", run_prove},     {"attach", run_attach},     {"detach", run_detach},
-    {"doctor", run_doctor},   {"denials", run_denials},
+    {"doctor", run_doctor},   {"denials", run_denials},   {"set", run_set},
 };
 
 int run(const Options& options) {

@@ -126,6 +126,8 @@ const CommandSpec kCommands[] = {
      "FILE|disk PATH|cdrom PATH|interface KIND NAME|rng PATH"},
     {"detach", "Take a device from a running guest: alias, target, path, MAC, or XML", "GUEST",
      &Options::guest, "--timeout --force", "", "DEVICE|FILE"},
+    {"set", "Change a running guest's memory (by the balloon), vCPUs or iothreads", "GUEST",
+     &Options::guest, "--timeout", "", "memory=SIZE|vcpus=N|iothreads=N"},
     {"who", "Who held a resource, since when, by whose leave", "RESOURCE", &Options::resource,
      TENURE_SOURCES "--at --guest"},
     {"history", "What a guest held, and from when to when", "[GUEST]", &Options::guest,

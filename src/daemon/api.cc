@@ -47,6 +47,14 @@ std::optional<bool> flag(const json& parameters, const char* key) {
   return it->get<bool>();
 }
 
+template <class Number>
+std::optional<Number> number(const json& parameters, const char* key) {
+  auto it = parameters.find(key);
+  if (it == parameters.end() || it->is_null())
+    return std::nullopt;
+  return it->get<Number>();
+}
+
 Result<StartOptions> start_options(const json& parameters) {
   StartOptions options{.require_fence = flag(parameters, "require_fence"), .fence = {}};
   std::string fence = text(parameters, "fence");
@@ -73,6 +81,7 @@ const Api::Method Api::kMethods[] = {
     {"org.tenure.Control", &Api::control},
     {"org.tenure.Attach", &Api::attach},
     {"org.tenure.Detach", &Api::detach},
+    {"org.tenure.Set", &Api::set},
     {"org.tenure.Console", &Api::console},
     {"org.tenure.VerifyLedger", &Api::verify_ledger},
     {"org.tenure.VerifyLive", &Api::verify_live},
@@ -215,9 +224,20 @@ Api::Reply Api::detach(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
   std::string device = text(parameters, "device");
   guest::Patience patience{
-      .timeout = std::chrono::seconds(parameters.value("timeout_s", uint32_t{10})),
+      .timeout = std::chrono::seconds(number<uint32_t>(parameters, "timeout_s").value_or(10)),
       .force = flag(parameters, "force").value_or(false)};
   CO_TRY_OK(co_await guests_.detach(std::move(guest), std::move(device), patience, std::move(who)));
+  co_return json::object();
+}
+
+Api::Reply Api::set(json parameters, Requester who) {
+  std::string guest = text(parameters, "guest");
+  guest::Amounts amounts{.memory_kib = number<uint64_t>(parameters, "memory_kib"),
+                         .vcpus = number<uint32_t>(parameters, "vcpus"),
+                         .iothreads = number<uint32_t>(parameters, "iothreads")};
+  guest::Patience patience{
+      .timeout = std::chrono::seconds(number<uint32_t>(parameters, "timeout_s").value_or(10))};
+  CO_TRY_OK(co_await guests_.set(std::move(guest), amounts, patience, std::move(who)));
   co_return json::object();
 }
 

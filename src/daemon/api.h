@@ -38,6 +38,7 @@ class Api {
   Reply control(nlohmann::json parameters, Requester who);
   Reply attach(nlohmann::json parameters, Requester who);
   Reply detach(nlohmann::json parameters, Requester who);
+  Reply set(nlohmann::json parameters, Requester who);
   Reply console(nlohmann::json parameters, Requester who);
   Reply verify_ledger(nlohmann::json parameters, Requester who);
   Reply verify_live(nlohmann::json parameters, Requester who);

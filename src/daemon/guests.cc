@@ -295,6 +295,19 @@ asio::awaitable<Result<>> Guests::detach(std::string guest, std::string device,
   co_return done;
 }
 
+asio::awaitable<Result<>> Guests::set(std::string guest, guest::Amounts amounts,
+                                      guest::Patience patience, Requester who) {
+  std::string op = "set";
+  CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
+  Txn txn{.id = context_.new_txn(), .who = who};
+  Result<> done = co_await found->set(amounts, patience, std::move(txn));
+  // What was tried has its own record.
+  if (!done && done.error().code() == Errc::Invalid)
+    co_return std::unexpected(
+        co_await refuse(std::move(op), name_of(*found), std::move(who), done.error()));
+  co_return done;
+}
+
 asio::awaitable<void> Guests::act_on_audit_loss() {
   bool pause = context_.journal.options().on_audit_loss == registrar::OnAuditLoss::PauseGuests;
   std::vector<std::shared_ptr<Guest>> guests;

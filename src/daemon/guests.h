@@ -55,6 +55,8 @@ class Guests {
                                               std::string source, Requester who);
   asio::awaitable<Result<>> detach(std::string guest, std::string device, guest::Patience patience,
                                    Requester who);
+  asio::awaitable<Result<>> set(std::string guest, guest::Amounts amounts, guest::Patience patience,
+                                Requester who);
   // Audit lost a record and the policy is to pause or stop the guests: does it, on the record.
   asio::awaitable<void> act_on_audit_loss();
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "domain/change.h"
+#include "guest/ask.h"
 #include "guest/confirm.h"
 #include "guest/plan.h"
 #include "guest/wiring.h"
@@ -20,18 +21,8 @@ using nlohmann::json;
 using registrar::Hold;
 using registrar::Txn;
 
-constexpr auto kCommandTimeout = 10s;
 // What QEMU was given a moment ago and the guest has hardly seen.
 constexpr auto kUndoTimeout = 5s;
-
-asio::awaitable<Result<json>> ask(Live& live, qemu::Command command, std::vector<int> fds = {}) {
-  std::string name = command.name;
-  auto answer = co_await live.qmp->execute(std::move(command.name), std::move(command.arguments),
-                                           kCommandTimeout, std::move(fds));
-  if (!answer)
-    co_return std::unexpected(std::move(answer).error().context(name));
-  co_return answer;
-}
 
 // DEVICE_DELETED of the device, or the guest's refusal to let it go.
 std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& alias) {
@@ -349,8 +340,8 @@ asio::awaitable<Result<std::vector<std::string>>> lost_devices(Live& live) {
     auto commands = qemu::plug_commands(device, *live.domain, names);
     // What is part of the machine has no id there.
     bool has_id = commands && std::ranges::any_of(*commands, [&](const qemu::Command& c) {
-      return c.name == "device_add" && c.arguments.value("id", "") == alias;
-    });
+                    return c.name == "device_add" && c.arguments.value("id", "") == alias;
+                  });
     if (has_id && !there.contains(alias))
       lost.push_back(alias);
   }

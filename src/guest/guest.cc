@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "domain/change.h"
+#include "guest/amount.h"
 #include "guest/wiring.h"
 
 namespace tenure::guest {
@@ -56,6 +57,7 @@ Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptio
             .qmp = std::move(qmp),
             .events = Events(context.executor),
             .turns = {},
+            .balloon_txn = {},
             .leaving = {}},
       pidfd_(context.executor, pidfd.release()) {
   live_.seams->set_process(live_.state.process);
@@ -82,6 +84,7 @@ void Guest::handle_event(const qemu::QmpEvent& event) {
     std::string_view event;
     std::string_view status;
   };
+  handle_balloon(event);
   bool awaited = live_.events.deliver(event);
   if (event.name == "DEVICE_DELETED" && !awaited)
     spawn_let_go(event);
@@ -188,7 +191,7 @@ asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, reg
   co_return co_await guest::detach(live_, std::move(word), patience, std::move(txn));
 }
 
-asio::awaitable<Result<>> Guest::drop_lost_devices(registrar::Txn txn) {
+asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   registrar::Turns::Turn turn = co_await live_.turns.next();
   CO_TRY(std::vector<std::string> lost, co_await lost_devices(live_));
   for (std::string& alias : lost) {
@@ -196,7 +199,54 @@ asio::awaitable<Result<>> Guest::drop_lost_devices(registrar::Txn txn) {
     registrar::Txn own = txn;
     CO_TRY_OK(co_await finish_detach(live_, std::move(alias), std::move(why), std::move(own)));
   }
+  co_return co_await note_amounts(live_, std::move(txn));
+}
+
+asio::awaitable<Result<>> Guest::set(Amounts amounts, Patience patience, registrar::Txn txn) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  if (ended_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  if (amounts.memory_kib)
+    CO_TRY_OK(co_await set_memory(live_, *amounts.memory_kib, txn));
+  if (amounts.vcpus)
+    CO_TRY_OK(co_await set_vcpus(live_, *amounts.vcpus, patience, txn));
+  if (amounts.iothreads)
+    CO_TRY_OK(co_await set_iothreads(live_, *amounts.iothreads, txn));
   co_return Result<>{};
+}
+
+void Guest::handle_balloon(const qemu::QmpEvent& event) {
+  auto actual = event.data->find("actual");
+  if (event.name != "BALLOON_CHANGE" || actual == event.data->end() ||
+      !actual->is_number_unsigned())
+    return;
+  balloon_kib_ = actual->get<uint64_t>() / 1024;
+  if (std::exchange(follows_balloon_, true))
+    return;
+  auto self = shared_from_this();
+  auto task = [self]() -> asio::awaitable<void> { co_await self->follow_balloon(); };
+  asio::co_spawn(live_.context.executor, std::move(task), asio::detached);
+}
+
+// At most one record a second, and the last word always.
+asio::awaitable<void> Guest::follow_balloon() {
+  asio::steady_timer pause(live_.context.executor);
+  while (balloon_kib_ && !ended_) {
+    uint64_t kib = *std::exchange(balloon_kib_, std::nullopt);
+    {
+      registrar::Turns::Turn turn = co_await live_.turns.next();
+      registrar::Txn txn = live_.balloon_txn.id.empty() ? own_txn() : live_.balloon_txn;
+      Result<> noted;
+      if (!ended_)
+        noted = co_await note_memory(live_, kib, std::move(txn));
+      if (!noted)
+        live_.context.log(fmt::format("{}: balloon: {}", live_.state.ref.vm, noted.error().what()));
+    }
+    pause.expires_after(1s);
+    asio::error_code error;
+    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+  }
+  follows_balloon_ = false;
 }
 
 asio::awaitable<Result<>> Guest::finish() {

@@ -28,6 +28,11 @@ struct EndCause {
   registrar::Txn txn;
 };
 
+struct Amounts {
+  std::optional<uint64_t> memory_kib;
+  std::optional<uint32_t> vcpus, iothreads;
+};
+
 class Guest : public std::enable_shared_from_this<Guest> {
  public:
   // `seams` refers to `domain`: both live here. `pidfd` is QEMU's.
@@ -53,8 +58,11 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // The device that `word` names leaves.
   asio::awaitable<Result<>> detach(std::string word, Patience patience, registrar::Txn txn);
 
-  // After an adoption: devices that QEMU has not leave the definition, with what they held.
-  asio::awaitable<Result<>> drop_lost_devices(registrar::Txn txn);
+  // Amounts that are given change, in this order.
+  asio::awaitable<Result<>> set(Amounts amounts, Patience patience, registrar::Txn txn);
+  // After an adoption: devices that QEMU has not leave the definition, with what they held, and
+  // amounts are what QEMU says.
+  asio::awaitable<Result<>> catch_up(registrar::Txn txn);
 
   const RunState& state() const { return live_.state; }
   const domain::Domain& domain() const { return *live_.domain; }
@@ -77,6 +85,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   asio::awaitable<Result<>> finish();
   asio::awaitable<Result<>> until_ended(std::chrono::steady_clock::time_point deadline);
   void handle_event(const qemu::QmpEvent& event);
+  void handle_balloon(const qemu::QmpEvent& event);
+  asio::awaitable<void> follow_balloon();
   void spawn_let_go(const qemu::QmpEvent& event);
   EndCause cause_of_end();
   registrar::Txn own_txn() const;
@@ -88,8 +98,10 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::vector<std::shared_ptr<asio::steady_timer>>
       waiters_;  // for the end; each has its own deadline
   std::string status_ = "running";
-  std::string shutdown_reason_;    // of QEMU's SHUTDOWN event
-  std::optional<EndCause> asked_;  // stop or kill, who asked last
+  std::string shutdown_reason_;          // of QEMU's SHUTDOWN event
+  std::optional<EndCause> asked_;        // stop or kill, who asked last
+  std::optional<uint64_t> balloon_kib_;  // the last word of the balloon driver
+  bool follows_balloon_ = false;
   bool ended_ = false;
 };
 

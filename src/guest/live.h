@@ -28,6 +28,7 @@ struct Live {
   std::shared_ptr<qemu::Qmp> qmp;      // null: no monitor
   Events events;
   registrar::Turns turns;
+  registrar::Txn balloon_txn;  // of the last request; its id is "" if there was none
   std::map<std::string, registrar::Txn> leaving;  // asked to go and not gone yet, by alias
 };
 

@@ -157,7 +157,7 @@ class Recovery {
                                          std::move(seams_), std::move(run_.holds),
                                          std::move(pidfd_), std::move(qmp));
     registrar::Txn txn = txn_;
-    Result<> reconciled = co_await guest->drop_lost_devices(std::move(txn));
+    Result<> reconciled = co_await guest->catch_up(std::move(txn));
     if (!reconciled)
       context_.log(fmt::format("{}: adopted: {}", run_.ref.vm, reconciled.error().what()));
     co_return guest;

@@ -33,7 +33,7 @@ constexpr std::array kShapes{
     Shape{Shmem, "shmem", "path", "", "device"},
     Shape{IvshmemSocket, "ivshmem-socket", "path", "", "device"},
     Shape{Evdev, "evdev", "path", "", "device"},
-    Shape{Mem, "mem", "new-mem", "", ""},
+    Shape{Mem, "mem", "new-mem", "", "device"},
     Shape{Vcpu, "vcpu", "new-vcpu", "", ""},
     Shape{Iothread, "iothread", "new-iothread", "", ""},
     Shape{File, "file", "new-file", "access", "role"},
@@ -75,6 +75,12 @@ std::optional<DeviceNumber> rdev_of(const trail::Record& record) {
 }
 
 }  // namespace
+
+bool replaces(const Claim& newer, const Claim& older) {
+  trail::Kind kind = newer.record.kind;
+  bool amount = kind == Mem || kind == Vcpu || kind == Iothread;
+  return amount && older.record.kind == kind && older.holder == newer.holder;
+}
 
 Claim claim_of(trail::Record record) {
   Claim claim{.record = std::move(record)};

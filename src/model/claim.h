@@ -25,6 +25,9 @@ struct Claim {
   trail::Record record;
 };
 
+// Of memory, vCPUs and iothreads a guest has one amount: a new one ends the tenure of the old one.
+bool replaces(const Claim& newer, const Claim& older);
+
 // `record` has its kind's own keys set; for= (or device=) gives the holder.
 Claim claim_of(trail::Record record);
 

@@ -14,6 +14,12 @@ void stamp(trail::Record& record, const RunRef& run, const Txn& txn) {
   trail::set_requester(record, txn.who);
 }
 
+void add_hold(std::vector<Hold>& holds, Hold hold) {
+  std::erase_if(holds, [&](const Hold& h) { return model::replaces(hold.claim, h.claim); });
+  if (!model::replaces(hold.claim, hold.claim) || hold.claim.id != "0")
+    holds.push_back(std::move(hold));
+}
+
 bool has_act(const model::Claim& claim) {
   using enum trail::Kind;
   trail::Kind kind = claim.record.kind;

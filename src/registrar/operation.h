@@ -41,6 +41,10 @@ struct Hold {
 // What the run holds beside the claim at hand: what is shared with it stays.
 using Others = std::vector<const model::Claim*>;
 
+// Adds a tenure. An amount takes the place of the one before (model::replaces), and none of it is
+// no tenure.
+void add_hold(std::vector<Hold>& holds, Hold hold);
+
 // The acts behind the claims of one run. The guest room has the real ones, tests a fake.
 class Seams {
  public:

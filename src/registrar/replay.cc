@@ -97,7 +97,7 @@ class Replayer {
       return control(run, record);
     if (answers_intent) {
       if (record.success && begins_a_tenure(record))
-        run.holds.push_back({.grant = grant, .claim = model::claim_of(std::move(record))});
+        add_hold(run.holds, {.grant = grant, .claim = model::claim_of(std::move(record))});
       return;
     }
     if (record.success && record.get("grant"))

@@ -104,7 +104,8 @@ constexpr auto kControl = row(
     std::array{ours("cgroup", kText, "directory of the guest's cgroup"),
                ours("fence", kWord, "device controller in force: v1, v2, none"),
                ours("uid", kNumber, "uid that QEMU runs as"),
-               ours("accel", kWord, "accelerator that QEMU runs with: kvm, tcg")});
+               ours("accel", kWord, "accelerator that QEMU runs with: kvm, tcg"),
+               ours("target", kNumber, "what was asked for: KiB of memory, vCPUs, iothreads")});
 
 constexpr auto kCreate =
     row(std::array{kVirt, our_fixed("op", "define", "a definition was stored"), kVm, kUuid},

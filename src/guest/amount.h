@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory, vCPUs and iothreads of a running guest: amounts that change. Each record says what QEMU
+// reports, never what was asked for. The caller holds the guest's turn.
+#pragma once
+
+#include <asio/awaitable.hpp>
+#include <cstdint>
+
+#include "base/result.h"
+#include "guest/change.h"
+#include "guest/live.h"
+
+namespace tenure::guest {
+
+// Asks the balloon driver; only the request is recorded here, for what the guest gives back comes
+// by BALLOON_CHANGE (note_memory). Unsupported without a balloon, Invalid beyond the guest's
+// memory.
+asio::awaitable<Result<>> set_memory(Live& live, uint64_t kib, registrar::Txn txn);
+
+// One by one; stops at the first that QEMU or the guest refuses, with the count reached on the
+// record. Unplugging waits for the guest as long as `patience` says.
+asio::awaitable<Result<>> set_vcpus(Live& live, uint32_t count, Patience patience,
+                                    registrar::Txn txn);
+asio::awaitable<Result<>> set_iothreads(Live& live, uint32_t count, registrar::Txn txn);
+
+// The balloon driver says that the guest has this much now.
+asio::awaitable<Result<>> note_memory(Live& live, uint64_t kib, registrar::Txn txn);
+
+// Asks QEMU for all three and records what differs from the tenures: it changed while nobody
+// watched.
+asio::awaitable<Result<>> note_amounts(Live& live, registrar::Txn txn);
+
+}  // namespace tenure::guest
