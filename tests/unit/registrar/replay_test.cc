@@ -266,6 +266,60 @@ TEST_F(ReplayTest, ALaterRunDoesNotInheritFromTheLast) {
   EXPECT_EQ(ledger.replay()->open.at(kUuid).holds.size(), 6U);
 }
 
+// Of memory a guest has one amount: the new one is all that is open, and none is no tenure.
+TEST_F(ReplayTest, AnAmountTakesThePlaceOfTheOneBefore) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  for (uint64_t kib : {131072U, 0U}) {
+    registrar::Operation op(j, ref(), txn("t3"), world, &holds);
+    std::vector<model::Claim> claims{memory_claim(kib)};
+    ASSERT_TRUE(run(pool, op.intend(std::move(claims), std::nullopt)));
+    ASSERT_TRUE(run(pool, op.conclude(std::nullopt)));
+    for (Hold& hold : op.take_holds()) registrar::add_hold(holds, std::move(hold));
+    auto open = ledger.replay()->open.at(kUuid);
+    std::vector<std::string> amounts;
+    for (const Hold& hold : open.holds)
+      if (hold.claim.record.kind == Kind::Mem)
+        amounts.push_back(hold.claim.id);
+    EXPECT_EQ(amounts, kib == 0 ? std::vector<std::string>{} : std::vector<std::string>{"131072"});
+    EXPECT_EQ(open.holds.size(), holds.size());
+  }
+}
+
+// An operation without a record of its own: what QEMU refused is failed, what was granted goes
+// back.
+TEST_F(ReplayTest, ARefusedChangeIsFailedAndNothingIsHeld) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  registrar::Operation op(j, ref(), txn("t3"), world, &holds);
+  std::vector<model::Claim> claims{path_claim(kGroup, "/dev/sdz"), disk_claim("/dev/sdz")};
+  ASSERT_TRUE(run(pool, op.intend(std::move(claims), std::nullopt)));
+  ASSERT_TRUE(apply(op));
+  op.refuse_unconfirmed();
+  ASSERT_TRUE(run(pool, op.roll_back(std::nullopt, Error{Errc::Io, "QEMU said no"})));
+  EXPECT_TRUE(op.take_holds().empty());
+  auto disks = lines_with("new-disk", "/dev/sdz");
+  ASSERT_EQ(disks.size(), 2U) << "intent and result";
+  EXPECT_FALSE(disks[1].record.success);
+  EXPECT_EQ(disks[1].get("why"), "QEMU said no");
+  auto open = ledger.replay()->open.at(kUuid);
+  EXPECT_TRUE(open.pending.empty());
+  EXPECT_EQ(open.holds.size(), holds.size());
+}
+
+// The guest has not let go: the tenure stays, and its record says why.
+TEST_F(ReplayTest, WhatIsStillOpenStaysHeld) {
+  auto& j = journal();
+  std::vector<Hold> holds = started(j);
+  world.still_open.insert("disk /srv/a b.qcow2");
+  auto left = release(j, std::move(holds));
+  ASSERT_TRUE(left);
+  ASSERT_EQ(left->size(), 1U);
+  EXPECT_EQ((*left)[0].claim.kind, "disk");
+  ASSERT_TRUE(run(pool, j.commit()));
+  EXPECT_EQ(ledger.replay()->open.at(kUuid).holds.size(), 1U);
+}
+
 TEST_F(ReplayTest, AGapOutlivesTheDaemon) {
   auto& j = journal({.on_audit_loss = registrar::OnAuditLoss::Continue});
   audit.fake.set_mode(kernel::FakeAudit::Mode::Off);
