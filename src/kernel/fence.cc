@@ -6,8 +6,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
+
+#include "base/text.h"
 #include "kernel/fence_common.h"
 
 namespace tenure::kernel {
@@ -16,8 +21,24 @@ namespace {
 // Major 1 minor 3 is /dev/null on every Linux (Documentation/admin-guide/devices.txt).
 constexpr AclRule kProbeRule{.type = DeviceType::Char, .major = 1, .minor = 3, .access = kReadOnly};
 
+constexpr std::string_view kProbe = "tenure-probe-";
+
+// Groups of processes that died while they probed; rmdir takes none that has anybody in it.
+void sweep_probes(const std::string& mount) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(mount, error)) {
+    std::string name = entry.path().filename();
+    if (!name.starts_with(kProbe))
+      continue;
+    auto pid = parse_int<pid_t>(name.substr(kProbe.size()));
+    if (pid && kill(*pid, 0) < 0 && errno == ESRCH)
+      rmdir(entry.path().c_str());
+  }
+}
+
 Result<Cgroup> make_probe_cgroup(CgroupVersion version, const std::string& mount) {
-  std::string name = fmt::format("tenure-probe-{}", getpid());
+  std::string name = fmt::format("{}{}", kProbe, getpid());
+  sweep_probes(mount);
   auto made = Cgroup::create(version, mount, "", name);
   if (made || made.error().code() != Errc::Exists)
     return made;
