@@ -72,8 +72,9 @@ TEST(Change, ThePinnedElementIsTheSameDevice) {
     const Domain one = only_device(first.domain, first.alias);
     const Domain two = only_device(again.domain, again.alias);
     EXPECT_EQ(one.interfaces.size(), two.interfaces.size());
-    if (!one.interfaces.empty())
+    if (!one.interfaces.empty()) {
       EXPECT_EQ(one.interfaces[0].mac, two.interfaces[0].mac);
+    }
   }
 }
 
