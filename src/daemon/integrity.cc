@@ -128,7 +128,7 @@ asio::awaitable<json> Integrity::look_at(std::shared_ptr<guest::Guest> guest, Re
   if (report.gone)
     co_return found;  // nothing was compared, so nothing is recorded
   trail::Record record(trail::Kind::Integrity);
-  record.set("what", "live state")
+  record.set("what", "live")
       .set("count", guest->holds().size())
       .set("differences", report.differences.size())
       .set("vm", guest->state().ref.vm)

@@ -236,7 +236,7 @@ Result<Outcome> RunSeams::add_acl(model::Claim& claim, const Others& others) {
   }
   // Somebody else's entry: not a grant of ours, and not ours to take away.
   if (*outcome == Outcome::Unchanged)
-    claim.record.set("reason", "share").set("found", "yes");
+    claim.record.set("reason", "share").set("foreign", "yes");
   else
     claim.record.set("reason", "allow");
   files_.insert_or_assign(claim.id, std::move(fd));
@@ -271,7 +271,7 @@ Result<Outcome> RunSeams::remove_acl(const model::Claim& claim, const Others& ot
   Access shared = shared_acl(claim, others);
   bool search = get(claim, "acl") == "x";
   bool stays = search ? has_search_acl(claim, others) : shared.covers(claim.access);
-  if (stays || claim.record.get("found")) {
+  if (stays || claim.record.get("foreign")) {
     record.set("reason", "unshare");
     return Outcome::Unchanged;
   }

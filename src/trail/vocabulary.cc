@@ -194,7 +194,7 @@ constexpr auto kFileAcl =
     row(std::array{kVirt, our_fixed("resrc", "acl", "kind of resource"), kReason, kVm, kUuid,
                    needed("path", kText, "the file"), needed("acl", kWord, "r, rw"),
                    needed("acl-uid", kNumber, "uid that the entry is for"), kFor,
-                   ours("found", kWord, "yes: the entry was there before, and stays")});
+                   ours("foreign", kWord, "yes: the entry was there before, and stays")});
 
 constexpr auto kCgroupGroup =
     row(resource("cgroup"),
@@ -249,7 +249,7 @@ constexpr auto kGap =
 
 constexpr auto kIntegrity =
     row(std::array{our_fixed("op", "verify", "a verification was made"),
-                   needed("what", kText, "what was verified: ledger, audit log, live state"),
+                   needed("what", kWord, "what was verified: ledger, live"),
                    ours("count", kNumber, "entries, or open tenures, looked at"),
                    ours("first-bad", kNumber, "ledger index of the first entry that fails"),
                    ours("cause", kText, "what is wrong: of that entry, or the first difference"),
