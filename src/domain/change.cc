@@ -30,18 +30,6 @@ std::set<std::string> aliases(const Domain& d) {
   return names;
 }
 
-// The one device of `xml`, in a Domain of its own.
-Result<Domain> parse_one(std::string_view xml, std::string_view source_name) {
-  TRY(auto doc, Document::open(xml, source_name));
-  const Element e(*doc, doc->root());
-  Domain one;
-  one.source_name = source_name;
-  one.place = e.place();
-  parse_device(e, one);
-  TRY_OK(doc->sweep());
-  return one;
-}
-
 // Keeps a given alias that nobody has; complete_addition() makes one for the others.
 void join(Domain& whole, Domain one) {
   const std::set<std::string> taken = aliases(whole);
@@ -92,25 +80,6 @@ void pin_address(pugi::xml_node device, const Address& a) {
               {{"type", "usb"}, {"bus", number(a.controller)}, {"port", a.usb_port}});
 }
 
-// The element with what complete() gave it.
-std::string pinned(const Domain& d, std::string_view alias, std::string_view xml) {
-  pugi::xml_document tree;
-  tree.load_buffer(xml.data(), xml.size(), pugi::parse_default, pugi::encoding_utf8);
-  pugi::xml_node root = tree.document_element();
-  each_device(d, [&](const auto& device) {
-    if (device.info.alias != alias)
-      return;
-    set_child(root, "alias", {{"name", device.info.alias}});
-    pin_address(root, device.info.address);
-  });
-  for (const Interface& nic : d.interfaces)
-    if (nic.info.alias == alias)
-      set_child(root, "mac", {{"address", nic.mac}});
-  std::ostringstream text;
-  tree.save(text, "", pugi::format_raw | pugi::format_no_declaration, pugi::encoding_utf8);
-  return text.str();
-}
-
 // Every word by which a device can be called.
 std::vector<std::string> words(const Disk& x) {
   return {x.info.alias, x.target, x.path};
@@ -133,7 +102,7 @@ std::vector<std::string> words(const auto& x) {
 
 // Of an element: its alias, else what tells it from its like, else (one rng, one watchdog) nothing.
 Result<std::string> find_by_element(const Domain& domain, std::string_view xml) {
-  TRY(Domain one, parse_one(xml, "device"));
+  TRY(Domain one, parse_element(xml, "device"));
   std::string word;
   each_device(one, [&](const auto& device) {
     for (const std::string& name : words(device))
@@ -147,9 +116,46 @@ Result<std::string> find_by_element(const Domain& domain, std::string_view xml) 
 
 }  // namespace
 
+Result<Domain> parse_element(std::string_view xml, std::string_view source_name) {
+  TRY(auto doc, Document::open(xml, source_name));
+  const Element e(*doc, doc->root());
+  Domain one;
+  one.source_name = source_name;
+  one.place = e.place();
+  parse_device(e, one);
+  TRY_OK(doc->sweep());
+  return one;
+}
+
+std::string pinned_element(const Domain& d, std::string_view alias, std::string_view xml) {
+  pugi::xml_document tree;
+  tree.load_buffer(xml.data(), xml.size(), pugi::parse_default, pugi::encoding_utf8);
+  pugi::xml_node root = tree.document_element();
+  each_device(d, [&](const auto& device) {
+    if (device.info.alias != alias)
+      return;
+    set_child(root, "alias", {{"name", device.info.alias}});
+    pin_address(root, device.info.address);
+  });
+  for (const Interface& nic : d.interfaces)
+    if (nic.info.alias == alias)
+      set_child(root, "mac", {{"address", nic.mac}});
+  std::ostringstream text;
+  tree.save(text, "", pugi::format_raw | pugi::format_no_declaration, pugi::encoding_utf8);
+  return text.str();
+}
+
+std::vector<std::pair<Place, std::string>> device_places(const Domain& domain) {
+  std::vector<std::pair<Place, std::string>> places;
+  each_device(domain, [&](const auto& device) {
+    places.emplace_back(device.info.place, device.info.alias);
+  });
+  return places;
+}
+
 Result<Addition> add_device(const Domain& running, std::string_view xml,
                             std::string_view source_name) {
-  TRY(Domain one, parse_one(xml, source_name));
+  TRY(Domain one, parse_element(xml, source_name));
   Addition addition{.domain = running, .alias = {}, .xml = {}};
   Domain& whole = addition.domain;
   const std::set<std::string> before = aliases(running);
@@ -172,7 +178,7 @@ Result<Addition> add_device(const Domain& running, std::string_view xml,
       addition.alias = device.info.alias;
   });
   whole.source_name = running.source_name;
-  addition.xml = pinned(whole, addition.alias, xml);
+  addition.xml = pinned_element(whole, addition.alias, xml);
   return addition;
 }
 

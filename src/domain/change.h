@@ -5,6 +5,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "domain/domain.h"
@@ -22,6 +23,13 @@ struct Addition {
 // `source_name`; Busy where the guest has no bus or slot left that takes a device while it runs.
 Result<Addition> add_device(const Domain& running, std::string_view xml,
                             std::string_view source_name);
+
+// The one device of an element of <devices>, in a Domain of its own. Errors: as parse().
+Result<Domain> parse_element(std::string_view xml, std::string_view source_name);
+// The element with the alias, address and MAC that the device of that alias has in `domain`.
+std::string pinned_element(const Domain& domain, std::string_view alias, std::string_view xml);
+// Where the elements of the devices that come and go start, and their aliases.
+std::vector<std::pair<Place, std::string>> device_places(const Domain& domain);
 
 // Takes the device out; NotFound if there is none of that alias.
 Result<> remove_device(Domain& domain, std::string_view alias);

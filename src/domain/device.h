@@ -33,11 +33,15 @@ struct Address {
   uint32_t port = 0;                    // VirtioSerial
   std::string usb_port;                 // Usb: "1.2"; "" if only the bus is given
   std::optional<uint32_t> iobase, irq;  // Isa
+
+  bool operator==(const Address&) const = default;
 };
 
 // <driver iommu= ats= packed= page_per_vq=/> of any virtio device.
 struct VirtioOptions {
   std::optional<bool> iommu, ats, packed, page_per_vq;
+
+  bool operator==(const VirtioOptions&) const = default;
 };
 
 // What every device has. complete() fills alias and address.
@@ -64,6 +68,8 @@ struct BackingStore {
 struct DiskGeometry {
   uint32_t cylinders = 0, heads = 0, sectors = 0;
   std::string translation;  // none, lba, auto; "" if not given
+
+  bool operator==(const DiskGeometry&) const = default;
 };
 
 struct Disk {
@@ -133,6 +139,7 @@ struct Interface {
   std::optional<bool> ioeventfd, event_idx;
   std::optional<bool> rom_bar;
   std::optional<bool> rom_enabled;
+  std::optional<bool> link_up;  // <link state=/>; a link is up if it is not given
 };
 
 enum class ChardevRole { Serial, Parallel, Console, Channel };

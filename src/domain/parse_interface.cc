@@ -122,7 +122,10 @@ Interface parse_interface(const Element& e) {
   if (auto driver = e.child("driver"))
     parse_driver(*driver, nic);
   if (auto link = e.child("link")) {
-    link->choice("state", {"up"});  // QEMU starts every link up
+    const std::string state = link->choice("state", {"up", "down"});
+    if (state.empty())
+      link->invalid("attribute 'state' is missing");
+    nic.link_up = state != "down";
   }
   if (auto mtu = e.child("mtu"))
     nic.mtu = mtu->number<uint32_t>("size", 68, 65535);

@@ -90,6 +90,13 @@ MacAddress host_side(MacAddress guest) {
   return guest;
 }
 
+Result<Link> find_bridge(const std::string& ifname) {
+  TRY(Link bridge, find_link(ifname));
+  if (bridge.kind != "bridge")
+    return fail(Errc::Invalid, fmt::format("interface {} is not a bridge", ifname));
+  return bridge;
+}
+
 // What the request makes of the interface, with the bridge looked up.
 Result<LinkChange> plan_tap(const TapRequest& request) {
   LinkChange change;
@@ -102,9 +109,7 @@ Result<LinkChange> plan_tap(const TapRequest& request) {
     change.mtu = request.mtu;
   if (request.bridge.empty())
     return change;
-  TRY(Link bridge, find_link(request.bridge));
-  if (bridge.kind != "bridge")
-    return fail(Errc::Invalid, fmt::format("interface {} is not a bridge", request.bridge));
+  TRY(Link bridge, find_bridge(request.bridge));
   change.master = bridge.index;
   // Before it joins: a bridge takes the smallest MTU of its ports.
   if (!change.mtu)
@@ -312,6 +317,25 @@ Result<std::string> link_master(const std::string& ifname) {
   if (link.master == 0)
     return std::string();
   return link_name(link.master);
+}
+
+Result<Outcome> move_to_bridge(const std::string& ifname, const std::string& bridge) {
+  TRY(const Link to, find_bridge(bridge));
+  TRY(const Link link, find_link(ifname));
+  if (link.master == to.index)
+    return Outcome::Unchanged;
+  LinkChange change;
+  change.up = link.up;
+  change.master = to.index;
+  Result<> moved = change_link(link.index, change);
+  if (moved)
+    moved = check_applied(ifname, change);
+  if (moved)
+    return Outcome::Changed;
+  change.master = link.master;
+  // The first error is the one to report.
+  static_cast<void>(change_link(link.index, change));
+  return fail(std::move(moved).error().context("move " + ifname + " to " + bridge));
 }
 
 std::string tun_name_of(pid_t pid, int fd) {

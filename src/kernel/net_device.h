@@ -11,6 +11,7 @@
 #include "base/device_number.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "kernel/fence.h"
 
 namespace tenure::kernel {
 
@@ -58,5 +59,9 @@ Result<> delete_link(const std::string& ifname);
 Result<bool> link_exists(const std::string& ifname);
 // The bridge it is a port of ("" if none), of the calling thread's network namespace.
 Result<std::string> link_master(const std::string& ifname);
+
+// Makes a tap a port of another bridge (RTM_SETLINK, IFLA_MASTER) and reads that back; where that
+// fails it is again a port of what it was. The MTU stays. Unchanged: it was there already.
+Result<Outcome> move_to_bridge(const std::string& ifname, const std::string& bridge);
 
 }  // namespace tenure::kernel

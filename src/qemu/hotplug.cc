@@ -142,4 +142,41 @@ Result<std::vector<Command>> unplug_commands(const domain::Domain& device,
   return commands;
 }
 
+Result<std::vector<Command>> medium_commands(const domain::Domain& device,
+                                             const domain::Domain& whole, const Wiring& wiring) {
+  domain::Domain bare = device;
+  bare.disks.front().info.boot_order.reset();  // for a floppy an option of its own
+  TRY(std::vector<Command> commands, plug_commands(bare, whole, wiring));
+  // The last is the drive itself, which is there already; it names the node that it would use.
+  const json drive = std::move(commands.back().arguments);
+  commands.back() = {"blockdev-insert-medium",
+                     {{"id", drive.at("id")}, {"node-name", drive.at("drive")}}};
+  return commands;
+}
+
+std::vector<Command> link_commands(const domain::Domain& device) {
+  std::vector<Command> commands;
+  for (const domain::Interface& nic : device.interfaces)
+    if (nic.link_up)
+      commands.push_back({"set_link", {{"name", nic.info.alias}, {"up", *nic.link_up}}});
+  return commands;
+}
+
+Result<DriveState> drive_state(const json& blocks, const std::string& alias) {
+  try {
+    for (const json& block : blocks) {
+      if (block.value("qdev", "") != alias)
+        continue;
+      DriveState state{.has_tray = block.contains("tray_open"), .locked = block.at("locked")};
+      state.tray_open = state.has_tray && block.at("tray_open").get<bool>();
+      if (auto medium = block.find("inserted"); medium != block.end())
+        state.node = medium->value("node-name", "");
+      return state;
+    }
+  } catch (const json::exception& error) {
+    return fail(Errc::Corrupt, std::string("query-block: ") + error.what());
+  }
+  return fail(Errc::NotFound, "query-block: QEMU has no drive " + alias);
+}
+
 }  // namespace tenure::qemu

@@ -33,4 +33,22 @@ Result<std::vector<Command>> unplug_commands(const domain::Domain& device,
                                              const domain::Domain& whole,
                                              const std::vector<std::string>& nodes);
 
+// What brings a medium into a drive whose tray is open: its nodes, then the insertion. `device` has
+// nothing but the drive, with a path. Errors: as plug_commands().
+Result<std::vector<Command>> medium_commands(const domain::Domain& device,
+                                             const domain::Domain& whole, const Wiring& wiring);
+
+// The link state of an interface that has one given; QEMU makes every link up.
+std::vector<Command> link_commands(const domain::Domain& device);
+
+// A drive as query-block shows it.
+struct DriveState {
+  bool tray_open = false;  // of a drive without a tray (floppy) never
+  bool has_tray = false;
+  bool locked = false;  // by the guest
+  std::string node;     // of its medium; "" for none
+};
+// `blocks` is the answer to query-block. NotFound; Corrupt if it is not of its schema.
+Result<DriveState> drive_state(const nlohmann::json& blocks, const std::string& alias);
+
 }  // namespace tenure::qemu

@@ -105,7 +105,10 @@ constexpr auto kControl = row(
                ours("fence", kWord, "device controller in force: v1, v2, none"),
                ours("uid", kNumber, "uid that QEMU runs as"),
                ours("accel", kWord, "accelerator that QEMU runs with: kvm, tcg"),
-               ours("target", kNumber, "what was asked for: KiB of memory, vCPUs, iothreads")});
+               ours("target", kNumber, "what was asked for: KiB of memory, vCPUs, iothreads"),
+               kDevice, ours("net", kWord, "MAC of the interface"),
+               ours("mac", kWord, "MAC that the guest has set for it"),
+               ours("count", kNumber, "how many events of this kind the record stands for")});
 
 constexpr auto kCreate =
     row(std::array{kVirt, our_fixed("op", "define", "a definition was stored"), kVm, kUuid},
