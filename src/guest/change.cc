@@ -10,6 +10,7 @@
 #include "guest/ask.h"
 #include "guest/confirm.h"
 #include "guest/plan.h"
+#include "guest/steps.h"
 #include "guest/wiring.h"
 #include "qemu/hotplug.h"
 
@@ -30,10 +31,6 @@ std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& a
     bool answer = event.name == "DEVICE_DELETED" || event.name == "DEVICE_UNPLUG_GUEST_ERROR";
     return answer && event.data->value("device", "") == alias;
   });
-}
-
-bool is_held_by(const Hold& hold, const std::set<std::string>& names) {
-  return names.contains(hold.claim.holder);
 }
 
 // One attach, from the definition of the device to its last record.
@@ -99,6 +96,9 @@ class Attacher {
       if (!answer)
         co_return std::unexpected(std::move(answer).error());
     }
+    // Goes with the device; no undo of its own.
+    commands = qemu::link_commands(device_);
+    for (qemu::Command& command : commands) CO_TRY_OK(co_await ask(live_, std::move(command)));
     co_return Result<>{};
   }
 
@@ -172,51 +172,6 @@ class Attacher {
   std::vector<qemu::Command> done_;  // undoes what QEMU has done
 };
 
-// The names of QEMU's block nodes.
-asio::awaitable<Result<std::vector<std::string>>> block_nodes(Live& live) {
-  qemu::Command command{"query-named-block-nodes", {{"flat", true}}};
-  CO_TRY(json nodes, co_await ask(live, std::move(command)));
-  std::vector<std::string> names;
-  for (const json& node : nodes)
-    if (node.is_object() && node.contains("node-name") && node["node-name"].is_string())
-      names.push_back(node["node-name"].get<std::string>());
-  co_return names;
-}
-
-asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& device) {
-  std::vector<std::string> nodes;
-  if (!device.disks.empty()) {
-    CO_TRY(nodes, co_await block_nodes(live));
-  }
-  CO_TRY(std::vector<qemu::Command> commands, qemu::unplug_commands(device, *live.domain, nodes));
-  Result<> outcome;
-  for (qemu::Command& command : commands) {
-    auto answer = co_await ask(live, std::move(command));
-    // NotFound by its class: an earlier try had removed it.
-    if (!answer && answer.error().code() != Errc::NotFound && outcome)
-      outcome = std::unexpected(std::move(answer).error());
-  }
-  co_return outcome;
-}
-
-// Nothing was taken: says so of the device's own resources, by their grants.
-asio::awaitable<void> record_refusal(Live& live, const std::set<std::string>& names, const Txn& txn,
-                                     std::string why) {
-  std::vector<trail::Record> records;
-  for (const Hold& hold : live.holds) {
-    if (!is_held_by(hold, names) || registrar::has_act(hold.claim))
-      continue;
-    trail::Record record = registrar::release_record(hold, "detach");
-    registrar::stamp(record, live.state.ref, txn);
-    record.set("why", why);
-    record.success = false;
-    records.push_back(std::move(record));
-  }
-  Result<> written = co_await live.context.journal.write(std::move(records));
-  if (!written)
-    live.context.log(fmt::format("{}: detach: {}", live.state.ref.vm, written.error().what()));
-}
-
 // A controller takes what sits on it along; who wants that names the devices.
 Result<> check_unused(const Live& live, const domain::Domain& device) {
   if (device.controllers.empty())
@@ -239,30 +194,6 @@ Result<> check_unused(const Live& live, const domain::Domain& device) {
   return {};
 }
 
-// The tenures of the device end as far as they can; what stays is given back to the guest.
-asio::awaitable<Result<>> release_device(Live& live, const domain::Domain& device, std::string why,
-                                         Txn txn) {
-  std::set<std::string> names = holder_names(device);
-  std::vector<Hold> going, staying;
-  for (Hold& hold : live.holds)
-    (is_held_by(hold, names) ? going : staying).push_back(std::move(hold));
-  live.holds = std::move(staying);
-  Result<> dropped = live.seams->drop_nodes(nodes_of(going), live.holds);
-  registrar::Ending ending{
-      .reason = "detach", .why = std::move(why), .bounds = {}, .staying = &live.holds};
-  auto left = co_await registrar::release(live.context.journal, live.state.ref, std::move(txn),
-                                          *live.seams, std::move(going), std::move(ending));
-  Result<> committed = co_await live.context.journal.commit();
-  CO_TRY_OK(left);
-  std::string still = left->empty() ? "" : "its tenures stay open; see `tenure history`";
-  for (Hold& hold : *left) live.holds.push_back(std::move(hold));
-  std::ranges::sort(live.holds, {}, &Hold::grant);
-  CO_TRY_OK(dropped);
-  if (!still.empty())
-    co_return fail(Errc::Busy, still);
-  co_return committed;
-}
-
 }  // namespace
 
 asio::awaitable<Result<std::string>> attach(Live& live, std::string xml, std::string source,
@@ -277,7 +208,8 @@ asio::awaitable<Result<std::string>> attach(Live& live, std::string xml, std::st
 asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::string why, Txn txn) {
   domain::Domain device = domain::only_device(*live.domain, alias);
   Result<> removed = co_await remove_backends(live, device);
-  Result<> released = co_await release_device(live, device, std::move(why), std::move(txn));
+  Result<> released =
+      co_await release_device(live, device, "detach", std::move(why), std::move(txn));
   if (!removed)
     co_return std::unexpected(std::move(removed).error().context(alias));
   CO_TRY_OK(released);
@@ -301,7 +233,7 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
   bool again = !asked && live.leaving.contains(alias);
   bool gone = !asked && asked.error().code() == Errc::NotFound;
   if (!asked && !again && !gone) {
-    co_await record_refusal(live, holder_names(device), txn, asked.error().what());
+    co_await record_refusal(live, holder_names(device), txn, "detach", asked.error().what());
     co_return std::unexpected(std::move(asked).error());
   }
   live.leaving.insert_or_assign(alias, txn);
@@ -311,14 +243,14 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
   if (gone || (event && event->name == "DEVICE_DELETED"))
     co_return co_await finish_detach(live, std::move(alias), "", std::move(txn));
   if (patience.force)
-    co_return co_await release_device(live, device, "forced: the guest did not let go of it",
-                                      std::move(txn));
+    co_return co_await release_device(live, device, "detach",
+                                      "forced: the guest did not let go of it", std::move(txn));
   std::string why = event ? "the guest refused to let go of it"
                           : fmt::format("still held: the guest has not answered within {} ms",
                                         patience.timeout.count());
   if (event)
     live.leaving.erase(alias);
-  co_await record_refusal(live, holder_names(device), txn, why);
+  co_await record_refusal(live, holder_names(device), txn, "detach", why);
   co_return fail(event ? Errc::Busy : Errc::Timeout,
                  fmt::format("detach {}: {}; {}", alias, why,
                              event ? "nothing changed"

@@ -88,6 +88,8 @@ void Guest::handle_event(const qemu::QmpEvent& event) {
   bool awaited = live_.events.deliver(event);
   if (event.name == "DEVICE_DELETED" && !awaited)
     spawn_let_go(event);
+  else if (!awaited)
+    guest_events_.handle(event, shared_from_this());
   static constexpr Transition kTransitions[] = {{"STOP", "paused"},
                                                 {"RESUME", "running"},
                                                 {"SHUTDOWN", "shutdown"},
@@ -199,6 +201,11 @@ asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
     registrar::Txn own = txn;
     CO_TRY_OK(co_await finish_detach(live_, std::move(alias), std::move(why), std::move(own)));
   }
+  if (live_.qmp)
+    guest_events_.look_at_macs(shared_from_this());
+  registrar::Txn own = txn;
+  if (live_.qmp)
+    CO_TRY_OK(co_await settle_drives(live_, std::move(own)));
   co_return co_await note_amounts(live_, std::move(txn));
 }
 
@@ -249,9 +256,19 @@ asio::awaitable<void> Guest::follow_balloon() {
   follows_balloon_ = false;
 }
 
+asio::awaitable<Result<Updated>> Guest::update(std::string xml, std::string source,
+                                               Patience patience, registrar::Txn txn) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  if (ended_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  co_return co_await guest::update(live_, std::move(xml), std::move(source), patience,
+                                   std::move(txn));
+}
+
 asio::awaitable<Result<>> Guest::finish() {
   if (live_.qmp)
     live_.qmp->close();
+  guest_events_.close();
   live_.events.close();
   live_.seams->set_process({});
   // An operation in flight fails now, and rolls back before the end is recorded.

@@ -14,9 +14,11 @@
 #include "domain/domain.h"
 #include "guest/change.h"
 #include "guest/context.h"
+#include "guest/guest_events.h"
 #include "guest/live.h"
 #include "guest/run_seams.h"
 #include "guest/run_state.h"
+#include "guest/update.h"
 #include "qemu/qmp.h"
 
 namespace tenure::guest {
@@ -57,6 +59,9 @@ class Guest : public std::enable_shared_from_this<Guest> {
                                               registrar::Txn txn);
   // The device that `word` names leaves.
   asio::awaitable<Result<>> detach(std::string word, Patience patience, registrar::Txn txn);
+  // A device becomes what this element says.
+  asio::awaitable<Result<Updated>> update(std::string xml, std::string source, Patience patience,
+                                          registrar::Txn txn);
 
   // Amounts that are given change, in this order.
   asio::awaitable<Result<>> set(Amounts amounts, Patience patience, registrar::Txn txn);
@@ -94,6 +99,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   asio::awaitable<void> let_go(std::string alias);
 
   Live live_;
+  GuestEvents guest_events_{live_};
   asio::posix::stream_descriptor pidfd_;
   std::vector<std::shared_ptr<asio::steady_timer>>
       waiters_;  // for the end; each has its own deadline

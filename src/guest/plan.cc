@@ -37,7 +37,7 @@ struct FileNeed {
 
 class Planner {
  public:
-  // `reason` of the records of devices: start, attach.
+  // `reason` of the records of devices: start, attach, update.
   Planner(const domain::Domain& domain, const Facts& facts, const HostOptions& options,
           std::string_view reason)
       : domain_(domain), facts_(facts), options_(options), reason_(reason) {}
@@ -461,8 +461,9 @@ Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptio
   return Planner(domain, facts, options, "start").run();
 }
 
-Plan plan_devices(const domain::Domain& devices, const Facts& facts, const HostOptions& options) {
-  return Planner(devices, facts, options, "attach").run_devices();
+Plan plan_devices(const domain::Domain& devices, const Facts& facts, const HostOptions& options,
+                  std::string_view reason) {
+  return Planner(devices, facts, options, reason).run_devices();
 }
 
 }  // namespace tenure::guest

@@ -6,6 +6,7 @@
 
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "domain/domain.h"
@@ -24,8 +25,10 @@ struct Plan {
 // earlier one was allowed (reason=share). What the base list grants is no device's own.
 Plan make_plan(const domain::Domain& domain, const Facts& facts, const HostOptions& options);
 
-// The same for devices that join a running guest: `devices` has nothing but them.
-Plan plan_devices(const domain::Domain& devices, const Facts& facts, const HostOptions& options);
+// The same for devices that join a running guest, or get something else (reason "update"):
+// `devices` has nothing but them.
+Plan plan_devices(const domain::Domain& devices, const Facts& facts, const HostOptions& options,
+                  std::string_view reason = "attach");
 
 // Claim::holder of all that these devices hold.
 std::set<std::string> holder_names(const domain::Domain& devices);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +11,7 @@
 #include "base/text.h"
 #include "base/uuid.h"
 #include "domain/change.h"
+#include "domain/text.h"
 
 namespace tenure::guest {
 namespace {
@@ -134,6 +136,27 @@ void note_attached(RunState& state, const std::string& alias, const std::string&
 void note_detached(RunState& state, const std::string& alias) {
   if (std::erase_if(state.attached, [&](const auto& one) { return one.first == alias; }) == 0)
     state.detached.insert(alias);
+}
+
+void note_changed(RunState& state, const std::string& alias, const std::string& xml) {
+  auto known = std::ranges::find(state.attached, alias, [](const auto& one) { return one.first; });
+  if (known != state.attached.end()) {
+    known->second = xml;
+    return;
+  }
+  state.detached.insert(alias);
+  state.attached.emplace_back(alias, xml);
+}
+
+Result<std::string> element_of(const RunState& state, const std::string& alias) {
+  for (const auto& [name, xml] : state.attached)
+    if (name == alias)
+      return xml;
+  return domain::device_text(state.xml, alias);
+}
+
+Result<std::string> live_text(const RunState& state) {
+  return domain::definition_text(state.xml, state.detached, state.attached);
 }
 
 }  // namespace tenure::guest

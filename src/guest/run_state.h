@@ -28,8 +28,8 @@ struct RunState {
   std::string xml;            // the definition that this run was started from
   std::string boot_id;        // of the boot that it belongs to
   bool started = false;       // op=start was recorded as a success
-  // Since then: devices that joined (alias and pinned element, in their order), and aliases of
-  // those of the definition that left.
+  // Since then: devices that joined or are not what the definition says any more (alias and pinned
+  // element, in their order), and aliases of those of the definition that left or were changed.
   std::vector<std::pair<std::string, std::string>> attached;
   std::set<std::string> detached;
 };
@@ -39,6 +39,12 @@ Result<domain::Domain> live_domain(const RunState& state);
 // Notes that a device joined or left. Not saved by this.
 void note_attached(RunState& state, const std::string& alias, const std::string& xml);
 void note_detached(RunState& state, const std::string& alias);
+// Notes what a device is now.
+void note_changed(RunState& state, const std::string& alias, const std::string& xml);
+// The element of a device as it is now, as it was given and pinned. NotFound.
+Result<std::string> element_of(const RunState& state, const std::string& alias);
+// The text of live_domain().
+Result<std::string> live_text(const RunState& state);
 
 std::string run_dir(const Paths& paths, const std::string& uuid);  // runtime/runs/UUID
 std::string monitor_path(const Paths& paths, const std::string& uuid);

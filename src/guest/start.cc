@@ -18,7 +18,9 @@
 #include "base/unix_socket.h"
 #include "guest/confirm.h"
 #include "guest/uids.h"
+#include "guest/update_parts.h"
 #include "guest/wiring.h"
+#include "qemu/hotplug.h"
 #include "qemu/process.h"
 
 namespace tenure::guest {
@@ -86,6 +88,7 @@ class Starter {
     CO_TRY_OK(launch());
     CO_TRY_OK(co_await greet());
     CO_TRY_OK(confirm_confinement(state_.process, options_.uid));
+    CO_TRY_OK(co_await set_links());
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
     CO_TRY_OK(co_await confirm(*qmp_, state_.process, facts_, *seams_, std::move(unconfirmed)));
     seams_->close_nic_fds();
@@ -97,8 +100,13 @@ class Starter {
   // instruction.
   asio::awaitable<Result<>> announce() {
     trail::Record success = control();
-    std::vector<trail::Record> labels = machine_ids();
-    CO_TRY_OK(co_await context_.journal.emit(std::move(labels)));
+    std::vector<trail::Record> facts = machine_ids();
+    for (const domain::Interface& nic : domain_->interfaces)
+      if (nic.link_up == false) {
+        facts.push_back(link_record(state_, domain_->kvm, nic));
+        registrar::stamp(facts.back(), state_.ref, operation_.txn());
+      }
+    CO_TRY_OK(co_await context_.journal.emit(std::move(facts)));
     Result<> concluded = co_await operation_.conclude(std::move(success));
     state_.started = operation_.announced();
     CO_TRY_OK(concluded);
@@ -168,6 +176,17 @@ class Starter {
       co_return fail(Errc::Io, "QEMU did not start: " + last_words(std::move(qmp).error()));
     }
     qmp_ = std::move(*qmp);
+    co_return Result<>{};
+  }
+
+  asio::awaitable<Result<>> set_links() {
+    std::vector<qemu::Command> commands = qemu::link_commands(*domain_);
+    for (qemu::Command& command : commands) {
+      auto done = co_await qmp_->execute(std::move(command.name), std::move(command.arguments),
+                                         kCommandTimeout);
+      if (!done)
+        co_return std::unexpected(std::move(done).error().context("set_link"));
+    }
     co_return Result<>{};
   }
 
