@@ -22,6 +22,12 @@ int run_attach(const Options& options);
 int run_detach(const Options& options);
 int run_set(const Options& options);
 
+// Another medium, link state, bridge (update_commands.cc); another definition (edit_command.cc).
+int run_update(const Options& options);
+int run_eject(const Options& options);
+int run_insert(const Options& options);
+int run_edit(const Options& options);
+
 // The ledger's proof (verify_command.cc).
 int run_verify(const Options& options);
 int run_prove(const Options& options);

@@ -114,4 +114,17 @@ Result<std::string> device_element(const Options& options) {
   return read_file(first, domain::kMaxXml);
 }
 
+std::string drive_element(const Options& options, const std::string& target,
+                          const std::string& path) {
+  bool block = is_block(path);
+  std::string source =
+      path.empty() ? ""
+                   : fmt::format("<driver name='qemu' type='{}'/><source {}='{}'/>",
+                                 options.image_format.empty() ? "raw" : xml(options.image_format),
+                                 block ? "dev" : "file", xml(path));
+  return fmt::format("<disk type='{}' device='{}'>{}<target dev='{}'/>{}</disk>",
+                     block ? "block" : "file", target.starts_with("fd") ? "floppy" : "cdrom",
+                     source, xml(target), options.readonly ? "<readonly/>" : "");
+}
+
 }  // namespace tenure::cli

@@ -17,4 +17,9 @@ namespace tenure::cli {
 // Invalid for anything else, with what is missing.
 Result<std::string> device_element(const Options& options);
 
+// The element of a drive, called by its target (sda, hdc, fda), with the medium at `path`, or with
+// none ("") as eject and insert want it. The format is options.image_format, else raw.
+std::string drive_element(const Options& options, const std::string& target,
+                          const std::string& path);
+
 }  // namespace tenure::cli

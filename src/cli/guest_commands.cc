@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/paths.h"
 #include "base/text.h"
+#include "cli/answer.h"
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/console.h"
@@ -24,54 +25,10 @@ namespace {
 
 using nlohmann::json;
 
-Paths paths_of(const Options& options) {
-  return paths_below(choose_root(options.root));
-}
-
-int failed(const Options& options, const CallError& error) {
-  complain(fmt::format("{}: {}", options.command, printable(error.error.what())));
-  return exit_code(error);
-}
-
-int failed_locally(const Options& options, const Error& error) {
-  complain(fmt::format("{}: {}", options.command, printable(error.what())));
-  return to_int(exit_code_of(error));
-}
-
-// JSON as it is, on one line a value; invalid UTF-8 is replaced, as names of files may hold any
-// byte.
-void put_json(Out& out, const json& value) {
-  out.line(value.dump(-1, ' ', false, json::error_handler_t::replace));
-}
-
-bool wants_json(const Options& options) {
-  return options.output() == OutputFormat::Json;
-}
-
-// A call whose answer is only that it was done.
-int run_simple(const Options& options, const std::string& method, const json& parameters,
-               std::string_view done) {
-  auto reply = call(paths_of(options), method, parameters);
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options))
-    put_json(out, *reply);
-  else if (!options.quiet)
-    out.line(printable(fmt::format("{} {}", options.guest, done)));
-  return 0;
-}
-
 bool is_file(const std::string& word) {
   std::error_code error;
   return std::filesystem::is_regular_file(word, error) || word == "-" ||
          word.find('/') != word.npos;
-}
-
-Result<std::string> read_definition(const std::string& path) {
-  if (path == "-")
-    return read_fd(STDIN_FILENO, domain::kMaxXml, "standard input");
-  return read_file(path, domain::kMaxXml);
 }
 
 void put_status(Out& out, const json& status) {
@@ -80,6 +37,11 @@ void put_status(Out& out, const json& status) {
     return value.is_string() ? printable(value.get<std::string>())
            : value.is_null() ? "-"
                              : value.dump();
+  };
+  auto joined = [](const json& names) {
+    std::string all;
+    for (const json& name : names) all += (all.empty() ? "" : " ") + name.get<std::string>();
+    return printable(all);
   };
   out.line(fmt::format("{} ({})", text("name"), text("uuid")));
   for (const char* key : {"state", "run", "pid", "uid", "fence", "denials", "log"})
@@ -91,6 +53,9 @@ void put_status(Out& out, const json& status) {
     out.line(fmt::format("  {:9} {}", "allowed", rule.get<std::string>()));
   if (status.contains("acl_error"))
     out.line(fmt::format("  {:9} {}", "acl", text("acl_error")));
+  if (status.value("definition_differs", false))
+    out.line(fmt::format("  {:9} {} (of the definition for the next run)", "differs",
+                         joined(status.at("differences"))));
   const json& audit = status.at("audit");
   if (audit.at("ledger_only").get<bool>())
     out.line("  audit     off: the ledger alone is the trail");
@@ -239,7 +204,7 @@ int run_status(const Options& options) {
 
 int run_show(const Options& options) {
   Out out;
-  if (!options.properties.empty() || (wants_json(options) && !options.xml)) {
+  if (!options.properties.empty() || (wants_json(options) && !options.xml && !options.running)) {
     auto reply = call(paths_of(options), "Status", {{"guest", options.guest}});
     if (!reply)
       return failed(options, reply.error());
@@ -251,7 +216,11 @@ int run_show(const Options& options) {
   auto reply = call(paths_of(options), "Show", {{"guest", options.guest}});
   if (!reply)
     return failed(options, reply.error());
-  const json& xml = reply->at("xml").is_null() ? reply->at("running_xml") : reply->at("xml");
+  bool running = options.running || reply->at("xml").is_null();
+  const json& xml = reply->at(running ? "running_xml" : "xml");
+  if (xml.is_null()) {
+    return failed_locally(options, Error(Errc::Busy, options.guest + " is not running"));
+  }
   out.put(evidence(xml.get<std::string>()));
   return 0;
 }

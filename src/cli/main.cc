@@ -26,6 +26,8 @@ constexpr Row kCommands[] = {
     {"log", run_log},         {"report", run_report},     {"verify", run_verify},
     {"prove", run_prove},     {"attach", run_attach},     {"detach", run_detach},
     {"doctor", run_doctor},   {"denials", run_denials},   {"set", run_set},
+    {"update", run_update},   {"eject", run_eject},       {"insert", run_insert},
+    {"edit", run_edit},
 };
 
 int run(const Options& options) {

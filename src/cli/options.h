@@ -40,7 +40,8 @@ struct Options {
   std::string mac;                      // attach interface --mac
   std::string model;                    // attach interface --model
   bool readonly = false;                // attach disk --readonly
-  bool force = false;                   // detach --force
+  bool force = false;                   // detach|update|eject|insert --force
+  bool running = false;                 // show --running
 
   // The ledger.
   bool live = false;       // verify --live

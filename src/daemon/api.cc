@@ -67,6 +67,11 @@ Result<StartOptions> start_options(const json& parameters) {
   return options;
 }
 
+guest::Patience patience_of(const json& parameters) {
+  return {.timeout = std::chrono::seconds(number<uint32_t>(parameters, "timeout_s").value_or(10)),
+          .force = flag(parameters, "force").value_or(false)};
+}
+
 }  // namespace
 
 const Api::Method Api::kMethods[] = {
@@ -82,6 +87,7 @@ const Api::Method Api::kMethods[] = {
     {"org.tenure.Attach", &Api::attach},
     {"org.tenure.Detach", &Api::detach},
     {"org.tenure.Set", &Api::set},
+    {"org.tenure.Update", &Api::update},
     {"org.tenure.Console", &Api::console},
     {"org.tenure.VerifyLedger", &Api::verify_ledger},
     {"org.tenure.VerifyLive", &Api::verify_live},
@@ -165,8 +171,10 @@ Api::Reply Api::show(json parameters, Requester) {
   auto guest = guests_.running(name.uuid);
   json reply = {{"name", name.name}, {"uuid", name.uuid}, {"running_xml", nullptr}};
   reply["xml"] = definition != nullptr ? json(definition->xml) : json();
-  if (guest)
-    reply["running_xml"] = guest->state().xml;
+  if (guest) {
+    CO_TRY(std::string live, guest::live_text(guest->state()));
+    reply["running_xml"] = std::move(live);
+  }
   co_return reply;
 }
 
@@ -223,9 +231,7 @@ Api::Reply Api::attach(json parameters, Requester who) {
 Api::Reply Api::detach(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
   std::string device = text(parameters, "device");
-  guest::Patience patience{
-      .timeout = std::chrono::seconds(number<uint32_t>(parameters, "timeout_s").value_or(10)),
-      .force = flag(parameters, "force").value_or(false)};
+  guest::Patience patience = patience_of(parameters);
   CO_TRY_OK(co_await guests_.detach(std::move(guest), std::move(device), patience, std::move(who)));
   co_return json::object();
 }
@@ -239,6 +245,17 @@ Api::Reply Api::set(json parameters, Requester who) {
       .timeout = std::chrono::seconds(number<uint32_t>(parameters, "timeout_s").value_or(10))};
   CO_TRY_OK(co_await guests_.set(std::move(guest), amounts, patience, std::move(who)));
   co_return json::object();
+}
+
+Api::Reply Api::update(json parameters, Requester who) {
+  std::string guest = text(parameters, "guest");
+  std::string xml = text(parameters, "xml");
+  std::string source = text(parameters, "source");
+  guest::Patience patience = patience_of(parameters);
+  CO_TRY(guest::Updated done, co_await guests_.update(std::move(guest), std::move(xml),
+                                                      std::move(source), patience, std::move(who)));
+  json reply = {{"alias", done.alias}, {"changes", done.changes}};
+  co_return reply;
 }
 
 Api::Reply Api::console(json parameters, Requester) {

@@ -39,6 +39,7 @@ class Api {
   Reply attach(nlohmann::json parameters, Requester who);
   Reply detach(nlohmann::json parameters, Requester who);
   Reply set(nlohmann::json parameters, Requester who);
+  Reply update(nlohmann::json parameters, Requester who);
   Reply console(nlohmann::json parameters, Requester who);
   Reply verify_ledger(nlohmann::json parameters, Requester who);
   Reply verify_live(nlohmann::json parameters, Requester who);

@@ -308,6 +308,19 @@ asio::awaitable<Result<>> Guests::set(std::string guest, guest::Amounts amounts,
   co_return done;
 }
 
+asio::awaitable<Result<guest::Updated>> Guests::update(std::string guest, std::string xml,
+                                                       std::string source, guest::Patience patience,
+                                                       Requester who) {
+  std::string op = "update";
+  CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
+  Txn txn{.id = context_.new_txn(), .who = who};
+  auto done = co_await found->update(std::move(xml), std::move(source), patience, std::move(txn));
+  if (!done)
+    co_return std::unexpected(
+        co_await refuse(std::move(op), name_of(*found), std::move(who), done.error()));
+  co_return done;
+}
+
 asio::awaitable<void> Guests::act_on_audit_loss() {
   bool pause = context_.journal.options().on_audit_loss == registrar::OnAuditLoss::PauseGuests;
   std::vector<std::shared_ptr<Guest>> guests;

@@ -57,6 +57,10 @@ class Guests {
                                    Requester who);
   asio::awaitable<Result<>> set(std::string guest, guest::Amounts amounts, guest::Patience patience,
                                 Requester who);
+  // A device becomes what `xml`, one element of <devices>, says of it.
+  asio::awaitable<Result<guest::Updated>> update(std::string guest, std::string xml,
+                                                 std::string source, guest::Patience patience,
+                                                 Requester who);
   // Audit lost a record and the policy is to pause or stop the guests: does it, on the record.
   asio::awaitable<void> act_on_audit_loss();
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/audit_watch.h"
+#include "domain/text.h"
 
 namespace tenure::daemon {
 namespace {
@@ -44,6 +45,24 @@ void add_fence(json& status, guest::Guest& guest) {
   for (const kernel::AclRule& rule : *rules) status["acl"].push_back(to_string(rule));
   if (auto denials = fence->denials(); denials && *denials)
     status["denials"] = **denials;
+}
+
+// What the next run gets that this one has not, or the other way round.
+void add_differences(json& status, const guest::RunState& state, const Definition* definition) {
+  status["definition_differs"] = false;
+  status["differences"] = json::array();
+  if (definition == nullptr)
+    return;
+  auto live = guest::live_text(state);
+  auto found = live ? domain::differences(*live, definition->xml)
+                    : Result<std::vector<std::string>>(fail(live.error()));
+  if (!found) {
+    status["definition_differs"] = definition->xml != state.xml;
+    status["differences_error"] = found.error().what();
+    return;
+  }
+  status["definition_differs"] = !found->empty();
+  status["differences"] = *found;
 }
 
 }  // namespace
@@ -124,8 +143,7 @@ json status_of(const guest::Context& context, const Guests& guests, const GuestN
   status["accel"] = guest->domain().kvm ? "kvm" : "tcg";
   add_fence(status, *guest);
   for (const registrar::Hold& hold : guest->holds()) status["tenures"].push_back(open_tenure(hold));
-  const Definition* definition = guests.definition(name.uuid);
-  status["definition_differs"] = definition != nullptr && definition->xml != state.xml;
+  add_differences(status, state, guests.definition(name.uuid));
   return status;
 }
 

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the commands that call the daemon have in common: the instance, complaints, answers.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/paths.h"
+#include "base/result.h"
+#include "cli/client.h"
+#include "cli/options.h"
+#include "cli/output.h"
+
+namespace tenure::cli {
+
+Paths paths_of(const Options& options);
+
+// Complain on stderr; return the exit code.
+int failed(const Options& options, const CallError& error);
+int failed_locally(const Options& options, const Error& error);
+
+// JSON as it is, on one line a value; invalid UTF-8 is replaced, as names of files may hold any
+// byte.
+void put_json(Out& out, const nlohmann::json& value);
+bool wants_json(const Options& options);
+
+// A call whose answer is only that it was done.
+int run_simple(const Options& options, const std::string& method, const nlohmann::json& parameters,
+               std::string_view done);
+
+// A file of domain XML; "-" is stdin. Bounded by domain::kMaxXml.
+Result<std::string> read_definition(const std::string& path);
+
+}  // namespace tenure::cli
