@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults at each system call of tenured, by strace's injection: it is killed there, or the call fails with an error of
 the kernel's. Every point of every thread is known from an undisturbed run. Normally a seeded sample of them is tried,
-for about 50 seconds (TENURE_SECONDS); TENURE_FULL=1 tries them all, TENURE_SEED=N another sample. Arguments name
+for about 25 seconds (TENURE_SECONDS); TENURE_FULL=1 tries them all, TENURE_SEED=N another sample. Arguments name
 single points as they are printed."""
 import collections
 import os
@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 import witness  # noqa: E402
 
-SECONDS = int(os.environ.get("TENURE_SECONDS", "50"))
+SECONDS = int(os.environ.get("TENURE_SECONDS", "25"))
 MAX_FAILURES = 5
 CLIENT_TIMEOUT = 60
 FULL = os.environ.get("TENURE_FULL") == "1"

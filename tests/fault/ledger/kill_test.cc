@@ -65,7 +65,7 @@ TEST(LedgerKill, WhatWasReportedSurvives) {
   auto top = std::filesystem::temp_directory_path() / ("ledger-kill-" + std::to_string(getpid()));
   LedgerOptions options{(top / "log").string(), (top / "key").string(), "tenure/test"};
   std::mt19937 random(3);
-  int rounds = getenv("TENURE_FULL") != nullptr ? 500 : 25;
+  int rounds = getenv("TENURE_FULL") != nullptr ? 500 : 10;
   for (int round = 0; round < rounds; ++round) {
     uint64_t told = run_and_kill(options, random() % 12, random() % 400'000);
     auto ledger = Ledger::open(options);

@@ -105,7 +105,7 @@ TEST(LedgerPowerCut, EveryDurableEntrySurvivesEveryCut) {
   MemoryDisk disk;
   std::vector<Mark> marks = live(disk);
   const std::vector<Op>& all = disk.ops();
-  int disks = getenv("TENURE_FULL") != nullptr ? 60 : 4;
+  int disks = getenv("TENURE_FULL") != nullptr ? 60 : 2;
   std::mt19937 random(7);
   int checked = 0;
   for (size_t cut = 0; cut <= all.size(); ++cut) {

@@ -252,7 +252,7 @@ TEST(Launch, WorksWhileOtherThreadsAllocate) {
   }
   LaunchSpec spec = probe_spec();
   spec.argv = {"/bin/true"};
-  for (int i = 0; i < 50; ++i) {
+  for (int i = 0; i < 20; ++i) {
     auto launched = launch(spec);
     ASSERT_TRUE(launched) << launched.error().what();
     ASSERT_EQ(wait_for(*launched), 0);

@@ -302,7 +302,7 @@ TEST_P(LedgerMutation, NoneIsAccepted) {
   samples.push_back(make_sample({20, 30, 7}, 0));
   samples.push_back(make_sample({250, 30}, 1));
   bool full = getenv("TENURE_FULL") != nullptr;
-  uint64_t wanted = full ? 25'000 : 500;
+  uint64_t wanted = full ? 25'000 : 150;
   uint64_t seed = number_from("TENURE_SEED", GetParam());
   std::mt19937_64 random(seed);
   VerifyOptions options{.vkey = owner().verifier().vkey()};
@@ -340,7 +340,7 @@ INSTANTIATE_TEST_SUITE_P(Shard, LedgerMutation, testing::Range(uint64_t{1}, uint
 // open() on a mutated ledger either refuses or gives the entries as they were.
 TEST(LedgerMutationAtOpen, NeverInventsEntries) {
   Sample sample = make_sample({5, 3}, 3);
-  uint64_t wanted = getenv("TENURE_FULL") != nullptr ? 100'000 : 2'000;
+  uint64_t wanted = getenv("TENURE_FULL") != nullptr ? 100'000 : 600;
   std::mt19937_64 random(number_from("TENURE_SEED", 2));
   for (uint64_t done = 0; done < wanted; ++done) {
     Image mutated = sample.image;
