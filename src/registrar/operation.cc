@@ -142,10 +142,25 @@ std::vector<trail::Record> Operation::refusals(const Error& why) {
   return records;
 }
 
+// What QEMU has all the same, though it was not to have it: a tenure until it lets go.
+std::vector<trail::Record> Operation::kept(const Error& why) {
+  std::vector<trail::Record> records;
+  Others staying = others();
+  for (Step& step : steps_) {
+    bool of_qemu = step.state == State::Intended || step.state == State::Refused;
+    if (!of_qemu || has_act(step.hold.claim) || seams_.confirm_gone(step.hold.claim, staying))
+      continue;
+    step.state = State::Granted;
+    records.push_back(result_of(step, true).set("why", "it failed, and QEMU has it: " + why.what()));
+  }
+  return records;
+}
+
 asio::awaitable<Result<>> Operation::roll_back(std::optional<trail::Record> control,
                                                const Error& why) {
+  std::vector<trail::Record> refused = kept(why);
   Result<> voided = journal_.withdraw(untried());
-  std::vector<trail::Record> refused = refusals(why);
+  std::ranges::move(refusals(why), std::back_inserter(refused));
   Result<> told = co_await journal_.emit(std::move(refused));
   std::vector<Hold> holds = take_holds();
   Ending ending{.reason = "rollback", .why = "", .bounds = {}, .staying = held_};

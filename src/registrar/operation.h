@@ -118,6 +118,7 @@ class Operation {
   trail::Record finish(trail::Record control);
   Others others() const;
   std::vector<trail::Record> refusals(const Error& why);
+  std::vector<trail::Record> kept(const Error& why);
   std::vector<trail::Record> untried();
 
   Journal& journal_;

@@ -219,7 +219,8 @@ def agree_guest(instance, uuid, guest, tenures, same):
         same(f"{uuid} images in QEMU", open_files_of(guest["pid"], instance.images), held)
     granted = united((t["id"], t["access"]) for t in tenures if t["kind"] == "acl")
     known = instance.uids().get(uuid)
-    entries = {(path, acl_users(path)[known]) for path in instance.images if known in acl_users(path)}
+    looked_at = instance.images | {path for path, _ in granted}
+    entries = {(path, acl_users(path)[known]) for path in looked_at if known in acl_users(path)}
     same(f"{uuid} ACL entries of {known or uid}", entries, granted)
 
 
