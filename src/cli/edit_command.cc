@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "domain/domain.h"
+#include "domain/text.h"
 
 namespace tenure::cli {
 namespace {
@@ -72,14 +73,11 @@ Result<> check_same_guest(const std::string& xml, const std::string& uuid) {
   return fail(Errc::Invalid, "the uuid is another: use `tenure define` for a new guest");
 }
 
-Result<std::string> with_uuid(std::string xml, const std::string& uuid) {
+Result<std::string> with_uuid(std::string xml, const std::string& text) {
   TRY(domain::Domain domain, domain::parse(xml, "definition"));
-  if (domain.has_uuid)
-    return xml;
-  size_t end = xml.find("</name>");
-  if (end == xml.npos)
-    return fail(Errc::Invalid, "no <uuid>: write <uuid>" + uuid + "</uuid>");
-  return xml.insert(end + 7, "<uuid>" + uuid + "</uuid>");
+  TRY(Uuid uuid, parse_uuid(text));
+  return domain.has_uuid ? Result<std::string>(std::move(xml))
+                         : domain::with_uuid(std::move(xml), uuid);
 }
 
 class Edit {

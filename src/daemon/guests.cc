@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "domain/text.h"
 #include "kernel/process.h"
 
 namespace tenure::daemon {
@@ -20,9 +21,11 @@ constexpr size_t kMinPrefix = 4;  // characters of a uuid prefix; fewer would of
 Result<std::unique_ptr<domain::Domain>> parse_definition(const std::string& xml,
                                                          const std::string& source) {
   TRY(domain::Domain domain, domain::parse(xml, source));
+  // In the text as well: it is what is kept, started and found again.
   if (!domain.has_uuid) {
-    TRY(domain.uuid, random_uuid());
-    domain.has_uuid = true;
+    TRY(Uuid uuid, random_uuid());
+    TRY(std::string text, domain::with_uuid(xml, uuid));
+    TRY(domain, domain::parse(text, source));
   }
   return std::make_unique<domain::Domain>(std::move(domain));
 }

@@ -222,4 +222,17 @@ Result<std::vector<std::string>> differences(std::string_view one, std::string_v
   return std::vector<std::string>(found.begin(), found.end());
 }
 
+Result<std::string> with_uuid(std::string definition, const Uuid& uuid) {
+  const std::string element = "<uuid>" + to_string(uuid) + "</uuid>";
+  constexpr std::string_view kEnd = "</name>";
+  const size_t end = definition.find(kEnd);
+  if (end != std::string::npos)
+    definition.insert(end + kEnd.size(), element);
+  // The first </name> may stand in a comment; then the element does, too.
+  TRY(const Domain read, parse(definition, "definition"));
+  if (!read.has_uuid || read.uuid != uuid)
+    return fail(Errc::Invalid, "no <uuid>: write " + element + " into the definition");
+  return definition;
+}
+
 }  // namespace tenure::domain

@@ -27,6 +27,10 @@ Result<std::string> definition_text(
     std::string_view definition, const std::set<std::string>& without,
     const std::vector<std::pair<std::string, std::string>>& additions);
 
+// The definition with <uuid> after its <name>. Invalid, with the element to write, if there is no
+// place for it that can be told.
+Result<std::string> with_uuid(std::string definition, const Uuid& uuid);
+
 // What differs between two definitions of a guest: aliases of devices, names of other elements;
 // each once, sorted. Aliases, and addresses and MACs that only one of the two states, are no
 // difference. Errors: as parse().

@@ -151,7 +151,8 @@ std::vector<trail::Record> Operation::kept(const Error& why) {
     if (!of_qemu || has_act(step.hold.claim) || seams_.confirm_gone(step.hold.claim, staying))
       continue;
     step.state = State::Granted;
-    records.push_back(result_of(step, true).set("why", "it failed, and QEMU has it: " + why.what()));
+    records.push_back(
+        result_of(step, true).set("why", "it failed, and QEMU has it: " + why.what()));
   }
   return records;
 }

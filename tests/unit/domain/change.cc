@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "domain/text.h"
+
 namespace tenure::domain {
 namespace {
 
@@ -112,6 +114,18 @@ TEST(Change, DevicesAreFoundByAnyOfTheirNames) {
   EXPECT_EQ(find_device(d, "vdc").error().code(), Errc::NotFound);
   EXPECT_EQ(find_device(d, "").error().code(), Errc::NotFound);
   EXPECT_EQ(find_device(d, "<interface type='user'/>").error().code(), Errc::Invalid);
+}
+
+TEST(Change, ADefinitionGetsItsUuid) {
+  const Uuid uuid = *parse_uuid("6fe7fc2a-cc7c-4d6c-bb44-e1c7d275e875");
+  const std::string text =
+      "<domain type='qemu'><!-- </nam> --><name>g</name><memory>65536</memory><os><type "
+      "machine='pc'>hvm</type></os></domain>";
+  auto whole = with_uuid(text, uuid);
+  ASSERT_TRUE(whole) << whole.error().what();
+  EXPECT_EQ(parse(*whole, "g.xml")->uuid, uuid);
+  const std::string trap = "<!-- </name> -->" + text;
+  EXPECT_EQ(with_uuid(trap, uuid).error().code(), Errc::Invalid);
 }
 
 TEST(Change, OnlyDeviceHasNothingElse) {
