@@ -53,7 +53,11 @@ class Attacher {
       done = co_await steps();
     if (!done) {
       Error why = std::move(done).error();
-      co_await undo(why);
+      if (!co_await undo(why))
+        why = Error{why.code(),
+                    why.what() + "; QEMU still holds some of it: see `tenure status`, and detach " +
+                        addition_.alias,
+                    why.sys_errno()};
       co_return std::unexpected(std::move(why));
     }
     for (Hold& hold : operation_.take_holds()) live_.holds.push_back(std::move(hold));
@@ -130,7 +134,8 @@ class Attacher {
   }
 
   // Out of QEMU first, then out of the host, then out of the definition.
-  asio::awaitable<void> undo(const Error& why) {
+  // False if QEMU keeps some of it, so that it stays in the definition, to be detached.
+  asio::awaitable<bool> undo(const Error& why) {
     co_await unplug();
     live_.seams->close_nic_fds();
     Result<> undone = co_await operation_.roll_back(std::nullopt, why);
@@ -141,13 +146,17 @@ class Attacher {
     Result<> dropped = live_.seams->drop_nodes(nodes_, live_.holds);
     if (!dropped)
       live_.context.log(fmt::format("{}: attach: {}", live_.state.ref.vm, dropped.error().what()));
+    bool gone = left.empty();
     for (Hold& hold : left) live_.holds.push_back(std::move(hold));
+    if (!gone)
+      co_return false;
     unlink_sockets(device_, live_.options);
     std::swap(*live_.domain, addition_.domain);
     note_detached(live_.state, addition_.alias);
     Result<> saved = save_run(live_.context.paths, live_.state);
     if (!saved)
       live_.context.log(saved.error().what());
+    co_return true;
   }
 
   asio::awaitable<void> unplug() {
