@@ -19,10 +19,22 @@ using nlohmann::json;
 using trail::Kind;
 constexpr std::chrono::seconds kTimeout{5};
 
-// QEMU's answers, asked for once.
+// QEMU's answers, each asked for once, and only if a claim is borne out by it.
 struct Answers {
   std::vector<kernel::OpenFile> files;
   json chardevs, memory, cpus, iothreads;
+};
+
+struct Question {
+  Kind kind;
+  std::string_view command;
+  json Answers::*answer;
+};
+constexpr Question kQuestions[] = {
+    {Kind::Chardev, "query-chardev", &Answers::chardevs},
+    {Kind::Mem, "query-memory-size-summary", &Answers::memory},
+    {Kind::Vcpu, "query-cpus-fast", &Answers::cpus},
+    {Kind::Iothread, "query-iothreads", &Answers::iothreads},
 };
 
 asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command) {
@@ -40,6 +52,7 @@ Error not_borne_out(const Claim& claim, std::string_view what) {
 }
 
 struct Scene {
+  kernel::ProcessId process;
   const Answers& answers;
   const Facts& facts;
   const RunSeams& seams;
@@ -80,30 +93,65 @@ Result<> confirm_rdev(const Scene& scene, Claim& claim) {
   return fail(not_borne_out(claim, "QEMU does not have it open"));
 }
 
+// Of the descriptors that QEMU was given for the NIC one must be in its table: the tun queue by the
+// name of its interface, the macvtap by its number.
 Result<> confirm_net(const Scene& scene, Claim& claim) {
-  auto fds = scene.seams.nics().find(claim.holder);
-  if (fds != scene.seams.nics().end())
-    claim.record.set("ifname", fds->second.ifname);
+  auto nic = scene.seams.nics().find(claim.holder);
+  if (nic == scene.seams.nics().end())
+    return {};
+  const std::string& ifname = nic->second.ifname;
+  auto is_queue = [&](const kernel::OpenFile& file) {
+    auto same_node = [&](const kernel::NetFd& given) { return file.rdev == given.rdev; };
+    if (!file.rdev || std::ranges::none_of(nic->second.tap, same_node))
+      return false;
+    std::string name = kernel::tun_name_of(scene.process.pid, file.fd);
+    return name.empty() || name == ifname;  // a macvtap's node is its interface's alone
+  };
+  if (std::ranges::none_of(scene.answers.files, is_queue))
+    return fail(not_borne_out(claim, "QEMU has no descriptor of " + ifname));
+  claim.record.set("ifname", ifname);
   return {};
 }
 
-Result<> confirm_chardev(const Scene& scene, Claim& claim) {
-  if (claim.record.get("type") != "pty")
-    return confirm_rdev(scene, claim);
+const json* chardev_of(const Scene& scene, const Claim& claim) {
   for (const json& chardev : scene.answers.chardevs) {
     std::string label = chardev.value("label", "");
-    std::string filename = chardev.value("filename", "");
-    if (label != "char" + claim.holder && label != claim.holder)
-      continue;
-    if (!filename.starts_with("pty:"))
-      break;
-    claim.record.set("new-chardev", filename.substr(4));
-    if (auto node = kernel::node_facts(filename.substr(4)); node && node->rdev)
-      claim.record.set("devtype", "c").set("rdev", rdev_hex(*node->rdev));
-    claim = model::claim_of(std::move(claim.record));
-    return {};
+    if (label == "char" + claim.holder || label == claim.holder)
+      return &chardev;
   }
-  return fail(not_borne_out(claim, "QEMU has no pty for it"));
+  return nullptr;
+}
+
+Result<> confirm_pty(const json& chardev, Claim& claim) {
+  std::string filename = chardev.value("filename", "");
+  if (!filename.starts_with("pty:"))
+    return fail(not_borne_out(claim, "QEMU has no pty for it"));
+  std::string path = filename.substr(4);
+  claim.record.set("new-chardev", path);
+  if (auto node = kernel::node_facts(path); node && node->rdev)
+    claim.record.set("devtype", "c").set("rdev", rdev_hex(*node->rdev));
+  claim = model::claim_of(std::move(claim.record));
+  return {};
+}
+
+Result<> confirm_opened(const Scene& scene, const Claim& claim) {
+  TRY(kernel::NodeFacts node, kernel::node_facts(claim.id));
+  auto held = [&](const kernel::OpenFile& file) { return same_file(file, node); };
+  if (std::ranges::any_of(scene.answers.files, held))
+    return {};
+  return fail(not_borne_out(claim, "QEMU does not have it open"));
+}
+
+Result<> confirm_chardev(const Scene& scene, Claim& claim) {
+  std::string type(claim.record.get("type").value_or(""));
+  if (type == "file")
+    return confirm_opened(scene, claim);
+  if (type == "dev")
+    return confirm_rdev(scene, claim);
+  const json* chardev = chardev_of(scene, claim);
+  if (chardev == nullptr)
+    return fail(not_borne_out(claim, "QEMU has no character device of that name"));
+  return type == "pty" ? confirm_pty(*chardev, claim) : Result<>{};
 }
 
 Result<> confirm_memory(const Scene& scene, Claim& claim) {
@@ -169,15 +217,15 @@ Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId
   return {};
 }
 
-asio::awaitable<Result<>> ask_all(qemu::Qmp& qmp, Answers& answers) {
-  std::string query = "query-chardev";
-  CO_TRY(answers.chardevs, co_await ask(qmp, std::move(query)));
-  query = "query-memory-size-summary";
-  CO_TRY(answers.memory, co_await ask(qmp, std::move(query)));
-  query = "query-cpus-fast";
-  CO_TRY(answers.cpus, co_await ask(qmp, std::move(query)));
-  query = "query-iothreads";
-  CO_TRY(answers.iothreads, co_await ask(qmp, std::move(query)));
+asio::awaitable<Result<>> ask_about(qemu::Qmp& qmp, const std::vector<Claim*>& claims,
+                                    Answers& answers) {
+  for (const Question& question : kQuestions) {
+    auto is_of = [&](const Claim* claim) { return claim->record.kind == question.kind; };
+    if (std::ranges::none_of(claims, is_of))
+      continue;
+    std::string query(question.command);
+    CO_TRY(answers.*question.answer, co_await ask(qmp, std::move(query)));
+  }
   co_return Result<>{};
 }
 
@@ -192,7 +240,9 @@ Result<> confirm_guarded(const Scene& scene, Claim& claim) {
 
 // What /proc alone can show.
 bool shown_by_files(const Claim& claim) {
-  return claim.record.kind == Kind::Disk || (claim.rdev && claim.record.get("type") != "pty");
+  if (claim.record.kind == Kind::Chardev)
+    return claim.record.get("type") == "file" || claim.record.get("type") == "dev";
+  return claim.record.kind == Kind::Disk || claim.rdev.has_value();
 }
 
 }  // namespace
@@ -203,11 +253,11 @@ asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::Proc
   Answers answers;
   Result<> asked = fail(Errc::Lost, "no monitor to QEMU");
   if (qmp != nullptr)
-    asked = co_await ask_all(*qmp, answers);
+    asked = co_await ask_about(*qmp, claims, answers);
   auto files = kernel::open_files(process.pid);
   if (files)
     answers.files = *files;
-  Scene scene{answers, facts, seams};
+  Scene scene{process, answers, facts, seams};
   std::vector<Result<>> verdicts;
   for (Claim* claim : claims) {
     if (!files)
@@ -226,8 +276,8 @@ asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, con
                                   const RunSeams& seams, std::vector<Claim*> claims) {
   Answers answers;
   CO_TRY(answers.files, kernel::open_files(process.pid));
-  CO_TRY_OK(co_await ask_all(qmp, answers));
-  Scene scene{answers, facts, seams};
+  CO_TRY_OK(co_await ask_about(qmp, claims, answers));
+  Scene scene{process, answers, facts, seams};
   for (Claim* claim : claims) CO_TRY_OK(confirm_guarded(scene, *claim));
   co_return Result<>{};
 }
