@@ -28,7 +28,7 @@ struct Answers {
 struct Question {
   Kind kind;
   std::string_view command;
-  json Answers::*answer;
+  json Answers::* answer;
 };
 constexpr Question kQuestions[] = {
     {Kind::Chardev, "query-chardev", &Answers::chardevs},
