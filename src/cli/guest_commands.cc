@@ -53,6 +53,8 @@ void put_status(Out& out, const json& status) {
     out.line(fmt::format("  {:9} {}", "allowed", rule.get<std::string>()));
   if (status.contains("acl_error"))
     out.line(fmt::format("  {:9} {}", "acl", text("acl_error")));
+  for (const json& difference : status.at("drift"))
+    out.line(fmt::format("  {:9} {}", "drift", printable(difference.value("text", ""))));
   if (status.value("definition_differs", false))
     out.line(fmt::format("  {:9} {} (of the definition for the next run)", "differs",
                          joined(status.at("differences"))));

@@ -160,7 +160,7 @@ Api::Reply Api::list(json, Requester) {
 
 Api::Reply Api::status(json parameters, Requester) {
   CO_TRY(GuestName name, guests_.find(text(parameters, "guest")));
-  json reply = {{"status", status_of(context_, guests_, name)}};
+  json reply = {{"status", status_of(context_, guests_, drift_, name)}};
   reply["status"]["ledger"] = ledger_status(context_, witness_);
   co_return reply;
 }

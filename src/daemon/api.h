@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/identity.h"
+#include "daemon/drift.h"
 #include "daemon/guests.h"
 #include "daemon/integrity.h"
 #include "daemon/witness.h"
@@ -18,8 +19,13 @@ namespace tenure::daemon {
 class Api {
  public:
   // `witness` may be null.
-  Api(guest::Context& context, Guests& guests, Integrity& integrity, const Witness* witness)
-      : context_(context), guests_(guests), integrity_(integrity), witness_(witness) {}
+  Api(guest::Context& context, Guests& guests, Integrity& integrity, const DriftWatch& drift,
+      const Witness* witness)
+      : context_(context),
+        guests_(guests),
+        integrity_(integrity),
+        drift_(drift),
+        witness_(witness) {}
 
   // The reply to one call, complete: {"parameters":{…}} or
   // {"error":"org.tenure.NotFound","parameters":{"message":…}}. Never throws.
@@ -56,6 +62,7 @@ class Api {
   guest::Context& context_;
   Guests& guests_;
   Integrity& integrity_;
+  const DriftWatch& drift_;
   const Witness* witness_;
 };
 

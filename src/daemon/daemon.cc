@@ -214,7 +214,7 @@ class Daemon {
       co_await integrity_->run_schedule(config_.verify_hours);
     };
     asio::co_spawn(loop_, std::move(schedule), asio::detached);
-    api_ = std::make_unique<Api>(*context_, *guests_, *integrity_, witness_.get());
+    api_ = std::make_unique<Api>(*context_, *guests_, *integrity_, *drift_, witness_.get());
     CO_TRY(UniqueFd listener, listen_unix(options_.paths.socket, 0600, 128));
     asio::any_io_executor executor = loop_.get_executor();
     auto task = [this, executor, fd = listener.release()]() -> asio::awaitable<void> {
@@ -274,7 +274,8 @@ class Daemon {
   std::unique_ptr<Guests> guests_;
   std::unique_ptr<Integrity> integrity_;
   std::unique_ptr<Api> api_;
-  std::shared_ptr<void> denials_, drift_;
+  std::shared_ptr<void> denials_;
+  std::unique_ptr<DriftWatch> drift_;
   Result<> outcome_;
   // Last, so that the coroutines in it go before what they refer to.
   asio::io_context loop_{1};

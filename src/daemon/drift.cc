@@ -62,9 +62,9 @@ struct Subject {
   std::vector<Sighting> sightings;          // since the last look
 };
 
-class DriftWatch : public std::enable_shared_from_this<DriftWatch> {
+class Looker : public std::enable_shared_from_this<Looker> {
  public:
-  DriftWatch(guest::Context& context, Guests& guests, OnDrift policy)
+  Looker(guest::Context& context, Guests& guests, OnDrift policy)
       : context_(context), guests_(guests), policy_(policy), tick_(context.executor) {}
 
   void start() {
@@ -86,6 +86,11 @@ class DriftWatch : public std::enable_shared_from_this<DriftWatch> {
     asio::error_code ignored;
     for (auto& descriptor : descriptors_) descriptor->cancel(ignored);
     tick_.cancel();
+  }
+
+  std::vector<Difference> known(const std::string& uuid) const {
+    auto subject = subjects_.find(uuid);
+    return subject == subjects_.end() ? std::vector<Difference>{} : subject->second.book.known();
   }
 
  private:
@@ -413,12 +418,26 @@ class DriftWatch : public std::enable_shared_from_this<DriftWatch> {
   bool stopped_ = false;
 };
 
+class Handle final : public DriftWatch {
+ public:
+  explicit Handle(std::shared_ptr<Looker> looker) : looker_(std::move(looker)) {}
+  ~Handle() override { looker_->stop(); }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  std::vector<Difference> known(const std::string& uuid) const override {
+    return looker_->known(uuid);
+  }
+
+ private:
+  std::shared_ptr<Looker> looker_;  // its coroutines hold it as well
+};
+
 }  // namespace
 
-std::shared_ptr<void> watch_drift(guest::Context& context, Guests& guests, OnDrift policy) {
-  auto watch = std::make_shared<DriftWatch>(context, guests, policy);
-  watch->start();
-  return {nullptr, [watch](void*) { watch->stop(); }};
+std::unique_ptr<DriftWatch> watch_drift(guest::Context& context, Guests& guests, OnDrift policy) {
+  auto looker = std::make_shared<Looker>(context, guests, policy);
+  looker->start();
+  return std::make_unique<Handle>(std::move(looker));
 }
 
 }  // namespace tenure::daemon

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "daemon/guests.h"
 #include "guest/context.h"
@@ -12,7 +14,15 @@
 
 namespace tenure::daemon {
 
-// Watches until the result is dropped. What cannot be watched is logged once, and polled.
-std::shared_ptr<void> watch_drift(guest::Context& context, Guests& guests, guest::OnDrift policy);
+class DriftWatch {
+ public:
+  virtual ~DriftWatch() = default;  // ends the watch
+  // What differs now of a running guest and has its record.
+  virtual std::vector<guest::Difference> known(const std::string& uuid) const = 0;
+};
+
+// What cannot be watched is logged once, and polled.
+std::unique_ptr<DriftWatch> watch_drift(guest::Context& context, Guests& guests,
+                                        guest::OnDrift policy);
 
 }  // namespace tenure::daemon

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "daemon/status.h"
 #include "kernel/process.h"
 #include "ledger/note.h"
 #include "ledger/verify.h"
@@ -51,14 +52,6 @@ trail::Record record_of(const ledger::VerifyReport& report) {
     record.set("cause", report.problems[0].where + ": " + report.problems[0].what);
   record.success = report.ok();
   return record;
-}
-
-json to_json(const Difference& difference) {
-  return {{"kind", to_string(difference.kind)},
-          {"resource", difference.resource},
-          {"expected", difference.expected},
-          {"found", difference.found},
-          {"text", difference.text}};
 }
 
 // What both looks have found.

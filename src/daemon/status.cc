@@ -67,6 +67,14 @@ void add_differences(json& status, const guest::RunState& state, const Definitio
 
 }  // namespace
 
+json to_json(const guest::Difference& difference) {
+  return {{"kind", to_string(difference.kind)},
+          {"resource", difference.resource},
+          {"expected", difference.expected},
+          {"found", difference.found},
+          {"text", difference.text}};
+}
+
 json audit_status(const guest::Context& context) {
   registrar::Journal& journal = context.journal;
   json audit = {{"policy", registrar::to_string(journal.options().on_audit_loss)},
@@ -117,7 +125,8 @@ json ledger_status(const guest::Context& context, const Witness* witness) {
   return ledger;
 }
 
-json status_of(const guest::Context& context, const Guests& guests, const GuestName& name) {
+json status_of(const guest::Context& context, const Guests& guests, const DriftWatch& drift,
+               const GuestName& name) {
   json status = {{"name", name.name},
                  {"uuid", name.uuid},
                  {"state", "shut off"},
@@ -129,6 +138,7 @@ json status_of(const guest::Context& context, const Guests& guests, const GuestN
                  {"cgroup_paths", json::array()},
                  {"acl", json::array()},
                  {"tenures", json::array()},
+                 {"drift", json::array()},
                  {"log", guest::guest_log_path(context.paths, name.uuid)}};
   status["audit"] = audit_status(context);
   auto guest = guests.running(name.uuid);
@@ -143,6 +153,8 @@ json status_of(const guest::Context& context, const Guests& guests, const GuestN
   status["accel"] = guest->domain().kvm ? "kvm" : "tcg";
   add_fence(status, *guest);
   for (const registrar::Hold& hold : guest->holds()) status["tenures"].push_back(open_tenure(hold));
+  for (const guest::Difference& difference : drift.known(name.uuid))
+    status["drift"].push_back(to_json(difference));
   add_differences(status, state, guests.definition(name.uuid));
   return status;
 }

@@ -5,15 +5,18 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "daemon/drift.h"
 #include "daemon/guests.h"
 #include "daemon/witness.h"
 #include "guest/context.h"
+#include "guest/live_check.h"
 
 namespace tenure::daemon {
 
 // Of a guest that runs, or is only defined.
 nlohmann::json status_of(const guest::Context& context, const Guests& guests,
-                         const GuestName& name);
+                         const DriftWatch& drift, const GuestName& name);
+nlohmann::json to_json(const guest::Difference& difference);
 // The state of the trail itself: audit as the kernel reports it now, the policy, the gap if there
 // is one.
 nlohmann::json audit_status(const guest::Context& context);
