@@ -84,15 +84,26 @@ Result<std::string> rng_element(const Options& options) {
                      xml(options.words[1]));
 }
 
+// The daemon's parser knows the units.
+Result<std::string> memory_element(const Options& options) {
+  const std::string size = options.words.size() == 2 ? options.words[1] : "";
+  const size_t digits = std::min(size.find_first_not_of("0123456789"), size.size());
+  if (digits == 0 || digits == size.size())
+    return fail(Errc::Invalid, "memory SIZE: a size such as 512MiB");
+  return fmt::format("<memory model='dimm'><target><size unit='{}'>{}</size></target></memory>",
+                     xml(size.substr(digits)), size.substr(0, digits));
+}
+
 struct Form {
   std::string_view word;
   Result<std::string> (*element)(const Options&);
 };
-const std::array<Form, 4> kForms = {{
+const std::array<Form, 5> kForms = {{
     {"disk", [](const Options& o) { return disk_element(o, "disk"); }},
     {"cdrom", [](const Options& o) { return disk_element(o, "cdrom"); }},
     {"interface", interface_element},
     {"rng", rng_element},
+    {"memory", memory_element},
 }};
 
 }  // namespace
@@ -105,7 +116,7 @@ Result<std::string> device_element(const Options& options) {
   if (options.words.size() != 1)
     return fail(Errc::Invalid,
                 fmt::format("'{}': a file with the device's XML, or one of disk, cdrom, interface, "
-                            "rng and its words",
+                            "rng, memory and its words",
                             first));
   if (first.starts_with('<'))
     return first;

@@ -14,6 +14,7 @@ namespace tenure::cli {
 //   cdrom PATH --target sda
 //   interface bridge|direct|user [NAME] [--mac MAC] [--model virtio] [--target tnr0]
 //   rng PATH
+//   memory SIZE
 // Invalid for anything else, with what is missing.
 Result<std::string> device_element(const Options& options);
 

@@ -16,7 +16,7 @@ namespace {
 // The lists of devices that come and go.
 auto lists(auto& d) {
   return std::tie(d.disks, d.interfaces, d.chardevs, d.inputs, d.sounds, d.rngs, d.watchdogs,
-                  d.controllers);
+                  d.controllers, d.memories);
 }
 
 template <class D, class F>
@@ -75,6 +75,11 @@ void pin_address(pugi::xml_node device, const Address& a) {
                {"controller", number(a.controller)},
                {"bus", number(a.bus)},
                {"port", number(a.port)}});
+  if (a.kind == AddressKind::Dimm)
+    set_child(device, "address", {{"type", "dimm"}, {"slot", number(a.slot)}});
+  if (a.kind == AddressKind::Dimm && a.base)
+    device.child("address").append_attribute("base").set_value(
+        static_cast<unsigned long long>(*a.base));
   if (a.kind == AddressKind::Usb)
     set_child(device, "address",
               {{"type", "usb"}, {"bus", number(a.controller)}, {"port", a.usb_port}});

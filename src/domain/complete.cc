@@ -222,6 +222,7 @@ Result<> check_boot(const Domain& d) {
   for (const auto& x : d.rngs) TRY_OK(refuse(x.info));
   for (const auto& x : d.watchdogs) TRY_OK(refuse(x.info));
   for (const auto& x : d.panics) TRY_OK(refuse(x.info));
+  for (const auto& x : d.memories) TRY_OK(refuse(x.info));
   if (d.memballoon)
     TRY_OK(refuse(d.memballoon->info));
   if (d.iommu)
@@ -312,6 +313,7 @@ Result<> complete(Domain& domain) {
   }
   TRY_OK(fill_interfaces(domain));
   TRY_OK(fill_videos(domain));
+  TRY_OK(complete_memory(domain));
   TRY_OK(check(domain));
   TRY_OK(assign_places(domain));
   return assign_aliases(domain);
@@ -320,6 +322,7 @@ Result<> complete(Domain& domain) {
 Result<> complete_addition(Domain& domain) {
   TRY_OK(check_consoles(domain));
   TRY_OK(fill_interfaces(domain));
+  TRY_OK(complete_memory(domain));
   TRY_OK(check(domain));
   TRY_OK(assign_places(domain));
   return assign_new_aliases(domain);

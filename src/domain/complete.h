@@ -22,6 +22,8 @@ Result<> check_drives(const Domain& domain);
 Result<> assign_ports(Domain& domain);
 // complete_pci.cc: PCI addresses, and the ports and bridges that these need.
 Result<> assign_pci(Domain& domain);
+// complete_memory.cc: slots of memory devices, and a cell for guests that can have them.
+Result<> complete_memory(Domain& domain);
 // complete_alias.cc: of all devices anew, or only of those that have none.
 Result<> assign_aliases(Domain& domain);
 Result<> assign_new_aliases(Domain& domain);

@@ -51,6 +51,13 @@ std::string_view role_prefix(ChardevRole role) {
   return "";
 }
 
+// By its slot, which QEMU calls it by as well.
+void name_modules(Domain& d) {
+  for (MemoryDevice& memory : d.memories)
+    if (!memory.info.alias.starts_with("ua-"))
+      memory.info.alias = numbered("dimm", memory.info.address.slot);
+}
+
 // QEMU's ids are one name space; a second use would be refused by QEMU, only less clearly.
 class Names {
  public:
@@ -103,6 +110,7 @@ Result<> check_unique(const Domain& d) {
   TRY_OK(check(d.inputs));
   TRY_OK(check(d.sounds));
   TRY_OK(check(d.rngs));
+  TRY_OK(check(d.memories));
   return check(d.watchdogs);
 }
 
@@ -127,6 +135,8 @@ Result<> assign_aliases(Domain& d) {
   TRY_OK(name_all(d.rngs, "rng", names));
   TRY_OK(name_all(d.watchdogs, "watchdog", names));
   TRY_OK(name_all(d.panics, "panic", names));
+  name_modules(d);
+  for (MemoryDevice& memory : d.memories) TRY_OK(names.give(memory.info, memory.info.alias));
   if (d.iommu)
     TRY_OK(names.give(d.iommu->info, "iommu0"));
   if (d.memballoon)
@@ -156,6 +166,7 @@ Result<> assign_new_aliases(Domain& d) {
   number(d.sounds, "sound");
   number(d.rngs, "rng");
   number(d.watchdogs, "watchdog");
+  name_modules(d);
   for (Chardev& c : d.chardevs) taken.insert(c.info.alias);
   for (Chardev& c : d.chardevs)
     for (size_t n = 0; c.info.alias.empty(); ++n)

@@ -18,7 +18,7 @@ struct Place {
   uint32_t column = 0;
 };
 
-enum class AddressKind { None, Pci, Drive, VirtioSerial, Usb, Isa };
+enum class AddressKind { None, Pci, Drive, VirtioSerial, Usb, Isa, Dimm };
 
 // Where a device sits in the guest. `controller` is the index of the controller: a PCI bus number
 // is the index of the pci controller that makes it.
@@ -28,11 +28,12 @@ struct Address {
   uint32_t bus = 0;                     // Drive, VirtioSerial
   uint32_t target = 0;                  // Drive
   uint32_t unit = 0;                    // Drive
-  uint32_t slot = 0, function = 0;      // Pci
+  uint32_t slot = 0, function = 0;      // Pci; slot of Dimm
   std::optional<bool> multifunction;    // Pci
   uint32_t port = 0;                    // VirtioSerial
   std::string usb_port;                 // Usb: "1.2"; "" if only the bus is given
   std::optional<uint32_t> iobase, irq;  // Isa
+  std::optional<uint64_t> base;         // Dimm: guest address of its first byte
 
   bool operator==(const Address&) const = default;
 };

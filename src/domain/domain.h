@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "base/uuid.h"
 #include "domain/device.h"
+#include "domain/host_device.h"
 
 namespace tenure::domain {
 
@@ -154,6 +155,7 @@ struct Domain {
   std::string metadata;     // the element's own text
   uint64_t memory_kib = 0;  // what the guest has at most, without memory devices
   uint64_t current_memory_kib = 0;
+  std::optional<MaxMemory> max_memory;
   std::optional<bool> dump_core;
   uint32_t vcpus = 1;          // at most
   uint32_t current_vcpus = 1;  // at boot
@@ -182,6 +184,7 @@ struct Domain {
   std::vector<Watchdog> watchdogs;
   std::vector<Panic> panics;
   std::optional<Iommu> iommu;
+  std::vector<MemoryDevice> memories;
 };
 
 // Reads a definition. `source_name` (a file's name) leads each message:
@@ -201,5 +204,8 @@ Result<> complete(Domain& domain);
 Result<Domain> parse_complete(std::string_view xml, std::string_view source_name);
 
 bool is_q35(const Domain& domain);
+
+// With all memory devices.
+uint64_t total_memory_kib(const Domain& domain);
 
 }  // namespace tenure::domain

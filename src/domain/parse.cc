@@ -15,6 +15,7 @@ constexpr size_t kMaxProse = 65536;              // bytes of title and descripti
 constexpr uint64_t kMaxMemoryKib = 1ULL << 42U;  // 4 PiB: the widest physical address of x86_64
 constexpr uint64_t kMinMemoryKib = 1024;         // QEMU counts in MiB here
 constexpr uint32_t kMaxIothreads = 1024;
+constexpr uint32_t kMaxMemorySlots = 256;  // ACPI_MAX_RAM_SLOTS, include/hw/acpi/acpi.h of QEMU
 
 // A name is shown, logged, and used in file names; it need not be nice, but it must be one path
 // component and one line.
@@ -66,6 +67,16 @@ void parse_identity(const Element& e, Domain& d) {
   }
 }
 
+void parse_max_memory(const Element& e, Domain& d) {
+  MaxMemory max{.place = e.place(), .kib = e.text_kib()};
+  max.slots = e.number<uint32_t>("slots", 1, kMaxMemorySlots).value_or(0);
+  if (max.slots == 0)
+    e.invalid("attribute 'slots' is missing");
+  if (max.kib > kMaxMemoryKib)
+    e.invalid("a guest has at most 4 PiB");
+  d.max_memory = max;
+}
+
 void parse_memory(const Element& e, Domain& d) {
   if (auto memory = e.child("memory")) {
     d.memory_kib = memory->text_kib();
@@ -73,13 +84,15 @@ void parse_memory(const Element& e, Domain& d) {
     if (d.memory_kib < kMinMemoryKib || d.memory_kib > kMaxMemoryKib) {
       memory->invalid("a guest has between 1 MiB and 4 PiB");
     }
-  } else {
+  } else if (!e.child("cpu") || !e.child("cpu")->child("numa")) {
     e.invalid("<memory> is missing");
   }
+  if (auto max = e.child("maxMemory"))
+    parse_max_memory(*max, d);
   d.current_memory_kib = d.memory_kib;
   if (auto current = e.child("currentMemory")) {
     d.current_memory_kib = current->text_kib();
-    if (d.current_memory_kib > d.memory_kib)
+    if (d.memory_kib != 0 && d.current_memory_kib > d.memory_kib)
       current->invalid("more than <memory>");
     if (d.current_memory_kib == 0)
       current->invalid("a guest needs memory");
@@ -107,13 +120,23 @@ void parse_vcpus(const Element& e, Domain& d) {
                          d.vcpus) {
       cpu->invalid("sockets * dies * cores * threads is not the number of vCPUs");
     }
-    uint64_t cells_kib = 0;
-    for (const NumaCell& cell : c.cells) cells_kib += cell.memory_kib;
-    if (!c.cells.empty() && cells_kib != d.memory_kib) {
-      cpu->invalid("the cells' memory is " + std::to_string(cells_kib) + " KiB, the guest's " +
-                   std::to_string(d.memory_kib));
-    }
   }
+}
+
+// As in libvirt, <memory> is what cells and memory devices add up to: where there are cells, they
+// decide, and else what is left of it is the memory at boot.
+void settle_memory(const Element& e, Domain& d) {
+  uint64_t plugged = 0, cells = 0;
+  for (const MemoryDevice& memory : d.memories) plugged += memory.size_kib;
+  if (d.cpu)
+    for (const NumaCell& cell : d.cpu->cells) cells += cell.memory_kib;
+  if (cells > kMaxMemoryKib || plugged > kMaxMemoryKib)
+    return e.invalid("a guest has at most 4 PiB");
+  if (cells == 0 && plugged >= d.memory_kib)
+    return e.invalid("<memory> includes its devices, and nothing is left for the boot");
+  d.memory_kib = cells != 0 ? cells : d.memory_kib - plugged;
+  if (d.current_memory_kib == 0 || d.current_memory_kib > total_memory_kib(d))
+    d.current_memory_kib = total_memory_kib(d);
 }
 
 void parse_events(const Element& e, Domain& d) {
@@ -163,6 +186,7 @@ Result<Domain> parse(std::string_view xml, std::string_view source_name) {
   parse_events(e, d);
   if (auto devices = e.child("devices"))
     parse_devices(*devices, d);
+  settle_memory(e, d);
   TRY_OK(doc->sweep());
   return d;
 }
@@ -171,6 +195,12 @@ Result<Domain> parse_complete(std::string_view xml, std::string_view source_name
   TRY(Domain domain, parse(xml, source_name));
   TRY_OK(complete(domain));
   return domain;
+}
+
+uint64_t total_memory_kib(const Domain& domain) {
+  uint64_t total = domain.memory_kib;
+  for (const MemoryDevice& memory : domain.memories) total += memory.size_kib;
+  return total;
 }
 
 bool is_q35(const Domain& domain) {

@@ -36,6 +36,8 @@ Graphics parse_graphics(const Element& e);
 Video parse_video(const Element& e);
 Sound parse_sound(const Element& e);
 Audio parse_audio(const Element& e);
+// parse_memory.cc
+MemoryDevice parse_memory_device(const Element& e);
 // parse_device.cc: all of <devices>, one of them, and its small ones
 void parse_devices(const Element& e, Domain& domain);
 void parse_device(const Element& e, Domain& domain);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <limits>
 
 #include "base/text.h"
 
@@ -59,11 +60,22 @@ Address parse_isa(const Element& e) {
   return a;
 }
 
+Address parse_dimm(const Element& e) {
+  Address a{.kind = AddressKind::Dimm};
+  const auto slot = e.number<uint32_t>("slot", 0, 255);
+  if (!slot)
+    e.invalid("attribute 'slot' is missing");
+  a.slot = slot.value_or(0);
+  a.base = e.number<uint64_t>("base", 1, std::numeric_limits<int64_t>::max());
+  return a;
+}
+
 struct AddressParser {
   std::string_view type;
   Address (*parse)(const Element&);
 };
-constexpr std::array<AddressParser, 5> kAddresses = {{{"pci", parse_pci},
+constexpr std::array<AddressParser, 6> kAddresses = {{{"pci", parse_pci},
+                                                      {"dimm", parse_dimm},
                                                       {"drive", parse_drive},
                                                       {"virtio-serial", parse_virtio_serial},
                                                       {"usb", parse_usb},

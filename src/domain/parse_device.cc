@@ -139,7 +139,7 @@ struct DeviceParser {
   const char* name;
   void (*parse)(const Element&, Domain&);
 };
-constexpr std::array<DeviceParser, 18> kDevices = {{
+constexpr std::array<DeviceParser, 19> kDevices = {{
     {"emulator", parse_emulator},
     {"controller", append<parse_controller, &Domain::controllers>},
     {"disk", append<parse_disk, &Domain::disks>},
@@ -158,6 +158,7 @@ constexpr std::array<DeviceParser, 18> kDevices = {{
     {"watchdog", append<parse_watchdog, &Domain::watchdogs>},
     {"panic", append<parse_panic, &Domain::panics>},
     {"iommu", only_one<parse_iommu, &Domain::iommu>},
+    {"memory", append<parse_memory_device, &Domain::memories>},
 }};
 
 }  // namespace

@@ -130,6 +130,33 @@ bool same_device(pugi::xml_node one, pugi::xml_node other) {
   return canonical(left.document_element()) == canonical(right.document_element());
 }
 
+// <memory> counts the modules (parse()); one that comes or goes must leave the rest as it was.
+Result<> restate_memory(pugi::xml_node root, std::string_view definition,
+                        const std::set<std::string>& without,
+                        const std::vector<std::pair<std::string, std::string>>& additions) {
+  TRY(const Domain before, parse_complete(definition, "definition"));
+  uint64_t kib = total_memory_kib(before);
+  for (const MemoryDevice& memory : before.memories)
+    if (without.contains(memory.info.alias))
+      kib -= memory.size_kib;
+  for (const auto& [alias, element] : additions) {
+    TRY(const Domain one, parse_element(element, alias));
+    for (const MemoryDevice& memory : one.memories) kib += memory.size_kib;
+  }
+  if (kib == total_memory_kib(before))
+    return {};
+  for (const char* name : {"memory", "currentMemory"}) {
+    pugi::xml_node node = root.child(name);
+    const bool is_current = std::string_view(name) == "currentMemory";
+    if (!node || (is_current && before.current_memory_kib <= kib))
+      continue;
+    node.remove_attribute("unit");
+    set_attribute(node, "unit", "KiB");
+    node.text().set(static_cast<unsigned long long>(kib));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::string> device_text(std::string_view definition, std::string_view alias) {
@@ -194,6 +221,7 @@ Result<std::string> definition_text(
   }
   for (const auto& [alias, element] : additions)
     devices.append_buffer(element.data(), element.size(), pugi::parse_default, pugi::encoding_utf8);
+  TRY_OK(restate_memory(root, definition, without, additions));
   std::ostringstream text;
   tree.save(text, "  ", pugi::format_indent | pugi::format_no_declaration, pugi::encoding_utf8);
   return text.str();

@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "guest/ask.h"
+#include "guest/confirm.h"
 #include "guest/guest.h"
 
 namespace tenure::guest {
@@ -63,13 +64,17 @@ asio::awaitable<Result<>> change(Live& live, model::Claim claim, Txn txn, Act ac
   co_return concluded;
 }
 
-// QEMU has it already.
+// QEMU has it already. `device` is the one that it came or went by, "" for none.
 asio::awaitable<Result<>> note(Live& live, Kind kind, uint64_t amount, std::string_view reason,
-                               Txn txn) {
+                               Txn txn, std::string device = "", std::string why = "") {
   uint64_t before = held_amount(live, kind);
   if (before == amount)
     co_return Result<>{};
   model::Claim claim = claim_of_amount(kind, before, amount, reason);
+  if (!device.empty())
+    claim.record.set("device", device);
+  if (!why.empty())
+    claim.record.set("why", why);
   Act nothing = []() -> asio::awaitable<Result<>> { co_return Result<>{}; };
   co_return co_await change(live, std::move(claim), std::move(txn), std::move(nothing));
 }
@@ -91,6 +96,23 @@ asio::awaitable<Result<>> record_request(Live& live, std::string_view op, uint64
 asio::awaitable<Result<json>> query(Live& live, std::string_view name) {
   qemu::Command command{std::string(name), json::object()};
   co_return co_await ask(live, std::move(command));
+}
+
+// What the guest has by QEMU's word.
+asio::awaitable<Result<uint64_t>> reported_memory_kib(Live& live) {
+  CO_TRY(json summary, co_await query(live, "query-memory-size-summary"));
+  json balloon;
+  if (auto answer = co_await query(live, "query-balloon"))  // an error without one
+    balloon = std::move(*answer);
+  uint64_t kib = 0;
+  try {
+    kib = memory_kib_of(summary, balloon);
+  } catch (const json::exception& error) {
+    co_return fail(Errc::Corrupt, fmt::format("memory of the guest: {}", error.what()));
+  }
+  if (kib == 0)
+    co_return fail(Errc::Corrupt, "query-memory-size-summary: QEMU reports no memory");
+  co_return kib;
 }
 
 asio::awaitable<Result<uint64_t>> count(Live& live, std::string_view name) {
@@ -197,6 +219,17 @@ asio::awaitable<Result<>> step_iothreads(Live& live, uint32_t target, Txn txn) {
   }
 }
 
+// A balloon gives back what it took; more than that comes by modules, and only if somebody says so:
+// the guest's answer to either is another.
+std::string way_to_more(const domain::Domain& domain, uint64_t kib) {
+  uint64_t has = domain::total_memory_kib(domain);
+  if (!domain.max_memory || domain.memories.size() >= domain.max_memory->slots || kib <= has ||
+      kib > domain.max_memory->kib)
+    return "";
+  return fmt::format("; more comes by modules: `tenure attach {} memory {}KiB`", domain.name,
+                     kib - has);
+}
+
 Result<> check_monitor(const Live& live) {
   if (!live.qmp)
     return fail(Errc::Unsupported, "set: no monitor to this guest");
@@ -207,9 +240,10 @@ Result<> check_monitor(const Live& live) {
 
 asio::awaitable<Result<>> set_memory(Live& live, uint64_t kib, Txn txn) {
   CO_TRY_OK(check_monitor(live));
-  if (kib == 0 || kib > live.domain->memory_kib)
-    co_return fail(Errc::Invalid, fmt::format("memory={}KiB: the guest has between 1 and {} KiB",
-                                              kib, live.domain->memory_kib));
+  uint64_t most = domain::total_memory_kib(*live.domain);
+  if (kib == 0 || kib > most)
+    co_return fail(Errc::Invalid, fmt::format("memory={}KiB: the guest has between 1 and {} KiB{}",
+                                              kib, most, way_to_more(*live.domain, kib)));
   live.balloon_txn = txn;
   qemu::Command command{"balloon", {{"value", kib * 1024}}};
   auto answer = co_await ask(live, std::move(command));
@@ -238,6 +272,17 @@ asio::awaitable<Result<>> set_iothreads(Live& live, uint32_t target, Txn txn) {
                                     std::move(outcome));
 }
 
+uint64_t held_memory_kib(const Live& live) {
+  return held_amount(live, Kind::Mem);
+}
+
+asio::awaitable<Result<>> note_reported_memory(Live& live, std::string device, std::string why,
+                                               Txn txn) {
+  CO_TRY(uint64_t kib, co_await reported_memory_kib(live));
+  co_return co_await note(live, Kind::Mem, kib, "update", std::move(txn), std::move(device),
+                          std::move(why));
+}
+
 asio::awaitable<Result<>> note_memory(Live& live, uint64_t kib, Txn txn) {
   co_return co_await note(live, Kind::Mem, kib, "balloon", std::move(txn));
 }
@@ -247,10 +292,7 @@ asio::awaitable<Result<>> note_amounts(Live& live, Txn txn) {
   CO_TRY_OK(co_await note(live, Kind::Vcpu, vcpus, "recovered", txn));
   CO_TRY(uint64_t iothreads, co_await count(live, "query-iothreads"));
   CO_TRY_OK(co_await note(live, Kind::Iothread, iothreads, "recovered", txn));
-  auto balloon = co_await query(live, "query-balloon");
-  if (!balloon || !balloon->is_object())  // a guest without one keeps what it has
-    co_return Result<>{};
-  uint64_t kib = balloon->value("actual", uint64_t{0}) / 1024;
+  CO_TRY(uint64_t kib, co_await reported_memory_kib(live));
   co_return co_await note(live, Kind::Mem, kib, "recovered", std::move(txn));
 }
 

@@ -5,6 +5,7 @@
 
 #include <asio/awaitable.hpp>
 #include <cstdint>
+#include <string>
 
 #include "base/result.h"
 #include "guest/change.h"
@@ -22,6 +23,13 @@ asio::awaitable<Result<>> set_memory(Live& live, uint64_t kib, registrar::Txn tx
 asio::awaitable<Result<>> set_vcpus(Live& live, uint32_t count, Patience patience,
                                     registrar::Txn txn);
 asio::awaitable<Result<>> set_iothreads(Live& live, uint32_t count, registrar::Txn txn);
+
+// What the open tenure says that the guest has.
+uint64_t held_memory_kib(const Live& live);
+// Asks QEMU what the guest has, after `device` went, and records it as reason=update if it is not
+// what the tenure says.
+asio::awaitable<Result<>> note_reported_memory(Live& live, std::string device, std::string why,
+                                               registrar::Txn txn);
 
 // The balloon driver says that the guest has this much now.
 asio::awaitable<Result<>> note_memory(Live& live, uint64_t kib, registrar::Txn txn);

@@ -9,6 +9,7 @@
 #include "domain/change.h"
 #include "guest/ask.h"
 #include "guest/confirm.h"
+#include "guest/module.h"
 #include "guest/plan.h"
 #include "guest/steps.h"
 #include "guest/wiring.h"
@@ -60,7 +61,7 @@ class Attacher {
                     why.sys_errno()};
       co_return std::unexpected(std::move(why));
     }
-    for (Hold& hold : operation_.take_holds()) live_.holds.push_back(std::move(hold));
+    for (Hold& hold : operation_.take_holds()) registrar::add_hold(live_.holds, std::move(hold));
     co_return addition_.alias;
   }
 
@@ -70,6 +71,7 @@ class Attacher {
     Plan plan = plan_devices(device_, facts_, live_.options);
     nodes_ = std::move(plan.nodes);
     std::vector<model::Claim> claims = std::move(plan.claims);
+    complete_amounts(live_, claims);
     CO_TRY_OK(co_await operation_.intend(std::move(claims), std::nullopt));
     CO_TRY_OK(co_await operation_.apply());
     CO_TRY_OK(live_.seams->add_nodes(nodes_));
@@ -146,6 +148,9 @@ class Attacher {
     Result<> dropped = live_.seams->drop_nodes(nodes_, live_.holds);
     if (!dropped)
       live_.context.log(fmt::format("{}: attach: {}", live_.state.ref.vm, dropped.error().what()));
+    Result<> noted = co_await note_unplugged(live_, device_, why.what(), operation_.txn());
+    if (!noted)
+      live_.context.log(fmt::format("{}: attach: {}", live_.state.ref.vm, noted.error().what()));
     bool gone = left.empty();
     for (Hold& hold : left) live_.holds.push_back(std::move(hold));
     if (!gone)
@@ -217,8 +222,12 @@ asio::awaitable<Result<std::string>> attach(Live& live, std::string xml, std::st
 asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::string why, Txn txn) {
   domain::Domain device = domain::only_device(*live.domain, alias);
   Result<> removed = co_await remove_backends(live, device);
+  registrar::Txn own = txn;
+  std::string reason = why;
   Result<> released =
-      co_await release_device(live, device, "detach", std::move(why), std::move(txn));
+      co_await release_device(live, device, "detach", std::move(reason), std::move(own));
+  if (released)
+    released = co_await note_unplugged(live, device, std::move(why), std::move(txn));
   if (!removed)
     co_return std::unexpected(std::move(removed).error().context(alias));
   CO_TRY_OK(released);
@@ -243,6 +252,7 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
   bool gone = !asked && asked.error().code() == Errc::NotFound;
   if (!asked && !again && !gone) {
     co_await record_refusal(live, holder_names(device), txn, "detach", asked.error().what());
+    co_await record_kept_module(live, device, txn, asked.error().what());
     co_return std::unexpected(std::move(asked).error());
   }
   live.leaving.insert_or_assign(alias, txn);
@@ -251,7 +261,8 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
     event = co_await answer->wait(patience.timeout);
   if (gone || (event && event->name == "DEVICE_DELETED"))
     co_return co_await finish_detach(live, std::move(alias), "", std::move(txn));
-  if (patience.force)
+  // Of a module nothing can be revoked.
+  if (patience.force && device.memories.empty())
     co_return co_await release_device(live, device, "detach",
                                       "forced: the guest did not let go of it", std::move(txn));
   std::string why = event ? "the guest refused to let go of it"
@@ -260,6 +271,7 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
   if (event)
     live.leaving.erase(alias);
   co_await record_refusal(live, holder_names(device), txn, "detach", why);
+  co_await record_kept_module(live, device, txn, why);
   co_return fail(event ? Errc::Busy : Errc::Timeout,
                  fmt::format("detach {}: {}; {}", alias, why,
                              event ? "nothing changed"

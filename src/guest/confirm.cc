@@ -23,6 +23,7 @@ constexpr std::chrono::seconds kTimeout{5};
 struct Answers {
   std::vector<kernel::OpenFile> files;
   json chardevs, memory, cpus, iothreads;
+  json balloon;  // null without one
 };
 
 struct Question {
@@ -155,10 +156,10 @@ Result<> confirm_chardev(const Scene& scene, Claim& claim) {
 }
 
 Result<> confirm_memory(const Scene& scene, Claim& claim) {
-  uint64_t bytes = scene.answers.memory.value("base-memory", uint64_t{0});
-  if (bytes == 0)
+  uint64_t kib = memory_kib_of(scene.answers.memory, scene.answers.balloon);
+  if (kib == 0)
     return fail(not_borne_out(claim, "QEMU reports no memory"));
-  claim.record.set("new-mem", bytes / 1024);
+  claim.record.set("new-mem", kib);
   claim = model::claim_of(std::move(claim.record));
   return {};
 }
@@ -226,6 +227,15 @@ asio::awaitable<Result<>> ask_about(qemu::Qmp& qmp, const std::vector<Claim*>& c
     std::string query(question.command);
     CO_TRY(answers.*question.answer, co_await ask(qmp, std::move(query)));
   }
+  // A guest that runs may have a balloon, which holds some of its memory.
+  auto of_running = [](const Claim* claim) {
+    return claim->record.kind == Kind::Mem && claim->record.get("reason") != "start";
+  };
+  if (std::ranges::none_of(claims, of_running))
+    co_return Result<>{};
+  std::string query = "query-balloon";
+  if (auto balloon = co_await ask(qmp, std::move(query)))
+    answers.balloon = std::move(*balloon);
   co_return Result<>{};
 }
 
@@ -246,6 +256,16 @@ bool shown_by_files(const Claim& claim) {
 }
 
 }  // namespace
+
+uint64_t memory_kib_of(const json& summary, const json& balloon) {
+  if (balloon.is_object() && balloon.contains("actual"))
+    return balloon.value("actual", uint64_t{0}) / 1024;
+  if (!summary.is_object())
+    return 0;
+  return (summary.value("base-memory", uint64_t{0}) +
+          summary.value("plugged-memory", uint64_t{0})) /
+         1024;
+}
 
 asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::ProcessId process,
                                                     const Facts& facts, const RunSeams& seams,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <asio/awaitable.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <vector>
 
 #include "guest/facts.h"
@@ -26,6 +27,11 @@ asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, con
 asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::ProcessId process,
                                                     const Facts& facts, const RunSeams& seams,
                                                     std::vector<model::Claim*> claims);
+
+// What the guest has, in KiB, by QEMU's answers to query-memory-size-summary and query-balloon
+// (null without a balloon): memory of its boot and of modules, without what the balloon took. 0 if
+// they do not say. May throw json::exception for answers that are not of their schema.
+uint64_t memory_kib_of(const nlohmann::json& summary, const nlohmann::json& balloon);
 
 // QEMU runs as `uid` with no capability; Internal otherwise. nullopt (unprivileged instance):
 // nothing to look at.

@@ -71,6 +71,7 @@ class Planner {
     if (options_.uid)
       file_acl_claims();
     device_claims();
+    module_claims();
     return std::move(plan_);
   }
 
@@ -82,6 +83,17 @@ class Planner {
     for (const domain::Chardev& chardev : domain_.chardevs) chardev_claim(chardev);
     for (const domain::Rng& rng : domain_.rngs) rng_claim(rng);
     for (const domain::Input& input : domain_.inputs) evdev_claim(input);
+  }
+
+  // Of modules that join a running guest; at its start they are part of its memory. What the guest
+  // has beside them is not known here.
+  void module_claims() {
+    for (const domain::MemoryDevice& memory : domain_.memories)
+      claim(Record(Kind::Mem)
+                .set("reason", "update")
+                .set("old-mem", uint64_t{0})
+                .set("new-mem", memory.size_kib)
+                .set("device", memory.info.alias));
   }
 
   void claim(Record record) { plan_.claims.push_back(model::claim_of(std::move(record))); }
@@ -432,7 +444,7 @@ class Planner {
     claim(Record(Kind::Mem)
               .set("reason", "start")
               .set("old-mem", uint64_t{0})
-              .set("new-mem", domain_.memory_kib));
+              .set("new-mem", domain::total_memory_kib(domain_)));
     claim(Record(Kind::Vcpu)
               .set("reason", "start")
               .set("old-vcpu", uint64_t{0})

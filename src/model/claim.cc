@@ -33,7 +33,7 @@ constexpr std::array kShapes{
     Shape{Shmem, "shmem", "path", "", "device"},
     Shape{IvshmemSocket, "ivshmem-socket", "path", "", "device"},
     Shape{Evdev, "evdev", "path", "", "device"},
-    Shape{Mem, "mem", "new-mem", "", "device"},
+    Shape{Mem, "mem", "new-mem", "", ""},  // one amount, whichever device it came by
     Shape{Vcpu, "vcpu", "new-vcpu", "", ""},
     Shape{Iothread, "iothread", "new-iothread", "", ""},
     Shape{File, "file", "new-file", "access", "role"},

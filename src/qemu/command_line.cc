@@ -215,6 +215,7 @@ Result<std::vector<std::string>> command_line(const domain::Domain& domain, cons
   TRY_OK(add_memory(b));
   add_iothreads(b);
   add_boot(b);
+  add_memory_devices(b);
   for (Part part : kParts) {
     TRY_OK(part(b));
   }

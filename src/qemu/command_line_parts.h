@@ -110,6 +110,7 @@ Result<> add_clock(Builder& b);
 Result<> add_cpu(Builder& b);
 // command_line_memory.cc
 Result<> add_memory(Builder& b);
+void add_memory_devices(Builder& b);
 // True if memory comes from a -object that the machine must be told of.
 bool has_memory_object(const domain::Domain& domain);
 // command_line_controller.cc

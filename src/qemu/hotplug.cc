@@ -111,6 +111,7 @@ Result<std::vector<Command>> plug_commands(const domain::Domain& device,
   TRY_OK(add_sounds(b));
   add_rngs(b);
   add_watchdogs(b);
+  add_memory_devices(b);
   const std::vector<std::string> words = b.take();
   std::vector<Command> commands;
   for (size_t i = 0; i + 1 < words.size(); i += 2) {

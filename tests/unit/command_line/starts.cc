@@ -290,6 +290,14 @@ const Case kCases[] = {
      "<numatune><memory mode='strict' nodeset='0'/><memnode cellid='0' mode='preferred'"
      " nodeset='0'/></numatune><cpu><numa><cell id='0' cpus='0' memory='64' unit='MiB'/></numa></cpu>",
      ""},
+    {"modules", "q35",
+     "<maxMemory slots='4' unit='MiB'>512</maxMemory><vcpu>2</vcpu><memoryBacking>"
+     "<access mode='shared'/></memoryBacking><features><acpi/></features><cpu><numa><cell id='0' cpus='0' memory='32' unit='MiB'/>"
+     "<cell id='1' cpus='1' memory='32' unit='MiB'/></numa></cpu>",
+     "<memory model='dimm' access='private'><target><size unit='MiB'>16</size><node>1</node></target>"
+     "</memory><memory model='dimm'><source><nodemask>0</nodemask><pagesize unit='KiB'>4</pagesize>"
+     "</source><target><size unit='MiB'>16</size></target><address type='dimm' slot='2'"
+     " base='0x100000000'/></memory>"},
     {"memory", "pc",
      "<memoryBacking><nosharepages/><source type='memfd'/><access mode='shared'/>"
      "<allocation mode='immediate' threads='2'/></memoryBacking>",
