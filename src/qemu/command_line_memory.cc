@@ -185,7 +185,11 @@ Result<> add_memory(Builder& b) {
 }
 
 void add_memory_devices(Builder& b) {
-  for (const domain::MemoryDevice& memory : b.domain().memories) add_module(b, memory);
+  // QEMU takes the first address that is free for one without; a given one must not be that.
+  for (bool given : {true, false})
+    for (const domain::MemoryDevice& memory : b.domain().memories)
+      if (memory.info.address.base.has_value() == given)
+        add_module(b, memory);
 }
 
 }  // namespace tenure::qemu
