@@ -2,10 +2,11 @@
 // Fields of a body: tokens, values, and the set of known keys. A key is looked up in a table that
 // is built at compile time and has no collisions, so that a line costs no comparison of strings but
 // one for each key.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
-
-#include <fmt/format.h>
+#include <vector>
 
 #include "base/text.h"
 #include "trail/bytes.h"
@@ -253,21 +254,23 @@ std::optional<uint64_t> FieldSet::number(Key key) const {
 }
 
 Result<Record> decode_record(const LineView& line) {
-  std::map<std::string_view, Field> found;
+  std::vector<Field> found;
+  found.reserve(kKeyCount);
   Fields fields(line.body);
-  for (Field field; fields.next(field);) found.emplace(field.key, field);
-  std::optional<Kind> kind = kind_of(line.type, [&](std::string_view key) {
-    auto at = found.find(key);
-    return at == found.end() ? std::string_view() : at->second.raw;
-  });
+  for (Field field; fields.next(field);) found.push_back(field);
+  // Of duplicates the first counts.
+  auto raw_of = [&](std::string_view key) {
+    auto at = std::ranges::find(found, key, &Field::key);
+    return at == found.end() ? std::string_view() : at->raw;
+  };
+  std::optional<Kind> kind = kind_of(line.type, raw_of);
   if (!kind)
     return fail(Errc::Invalid, fmt::format("decode record: no kind of type {} has these fields: {}",
                                            line.type, printable(line.body.substr(0, 120))));
   Record record(*kind);
-  record.success = !found.contains("res") || found["res"].raw != "failed";
-  fields = Fields(line.body);
-  for (Field field; fields.next(field);) {
-    auto keys = spec(*kind).keys;
+  record.success = raw_of("res") != "failed";
+  auto keys = spec(*kind).keys;
+  for (const Field& field : found) {
     auto key = std::ranges::find(keys, field.key, &KeySpec::name);
     if (key == keys.end() || !key->fixed.empty() || record.get(field.key))
       continue;
