@@ -57,19 +57,6 @@ def pids_of(program, argument=None):
     return found
 
 
-def pids_of(program, argument=None):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if os.path.basename(words[0]) == program and (argument is None or argument in words):
-            found.append(int(pid))
-    return found
-
-
 def stop_tenured(root):
     for pid in pids_of("tenured", root):
         os.kill(pid, signal.SIGTERM)
