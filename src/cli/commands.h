@@ -16,6 +16,8 @@ int run_show(const Options& options);
 int run_start(const Options& options);
 int run_stop(const Options& options);
 int run_kill(const Options& options);
+int run_to_file(const Options& options);  // save, dump, screenshot
+int run_restore(const Options& options);
 int run_control(const Options& options);  // pause, resume, reset, inject-nmi
 int run_console(const Options& options);
 int run_attach(const Options& options);

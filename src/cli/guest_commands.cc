@@ -44,7 +44,7 @@ void put_status(Out& out, const json& status) {
     return printable(all);
   };
   out.line(fmt::format("{} ({})", text("name"), text("uuid")));
-  for (const char* key : {"state", "run", "pid", "uid", "fence", "denials", "log"})
+  for (const char* key : {"state", "saved", "run", "pid", "uid", "fence", "denials", "log"})
     if (status.contains(key))
       out.line(fmt::format("  {:9} {}", key, text(key)));
   for (const json& path : status.at("cgroup_paths"))
@@ -112,6 +112,8 @@ json start_parameters(const Options& options, const json& what) {
     parameters["require_fence"] = options.require_fence == "yes";
   if (!options.fence.empty())
     parameters["fence"] = options.fence;
+  if (options.discard_saved)
+    parameters["discard_saved"] = true;
   return parameters;
 }
 
@@ -148,6 +150,28 @@ Result<json> amount_parameters(const std::vector<std::string>& words) {
   return parameters;
 }
 
+// The daemon's working directory is another.
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path whole = std::filesystem::absolute(path, error);
+  return error ? path : whole.lexically_normal().string();
+}
+
+int begin_run(const Options& options, const std::string& method, const json& what,
+              std::string_view done) {
+  auto reply = call(paths_of(options), method, start_parameters(options, what));
+  if (!reply)
+    return failed(options, reply.error());
+  Out out;
+  if (wants_json(options))
+    put_json(out, *reply);
+  else if (!options.quiet)
+    out.line(fmt::format("{} ({}) {}: run {}, pid {}", printable(reply->value("name", "")),
+                         reply->value("uuid", ""), done, reply->value("run", 0),
+                         reply->value("pid", 0)));
+  return 0;
+}
+
 }  // namespace
 
 int run_define(const Options& options) {
@@ -167,7 +191,9 @@ int run_define(const Options& options) {
 }
 
 int run_undefine(const Options& options) {
-  return run_simple(options, "Undefine", {{"guest", options.guest}}, "undefined");
+  return run_simple(options, "Undefine",
+                    {{"guest", options.guest}, {"discard_saved", options.discard_saved}},
+                    "undefined");
 }
 
 int run_list(const Options& options) {
@@ -183,7 +209,8 @@ int run_list(const Options& options) {
                 !options.no_legend);
     for (const json& g : guests)
       table.row({g.at("name").get<std::string>(), g.at("uuid").get<std::string>(),
-                 g.at("state").get<std::string>(), g.at("run").dump(), g.at("pid").dump()});
+                 g.at("state").get<std::string>() + (g.at("saved") == true ? ", saved" : ""),
+                 g.at("run").dump(), g.at("pid").dump()});
     table.print(out);
   }
   return to_int(guests.empty() ? ExitCode::NothingFound : ExitCode::Ok);
@@ -237,22 +264,33 @@ int run_start(const Options& options) {
       return failed_locally(options, xml.error());
     what = {{"xml", *xml}, {"source", options.guest}};
   }
-  auto reply = call(paths_of(options), "Start", start_parameters(options, what));
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options))
-    put_json(out, *reply);
-  else if (!options.quiet)
-    out.line(fmt::format("{} ({}) started: run {}, pid {}", printable(reply->value("name", "")),
-                         reply->value("uuid", ""), reply->value("run", 0), reply->value("pid", 0)));
-  return 0;
+  return begin_run(options, "Start", what, "started");
+}
+
+int run_restore(const Options& options) {
+  return begin_run(options, "Restore", {{"file", absolute(options.file)}}, "restored");
+}
+
+// save, dump, screenshot: the daemon opens the file.
+int run_to_file(const Options& options) {
+  static const std::map<std::string, std::pair<std::string, std::string>> kMethods = {
+      {"save", {"Save", "saved to"}},
+      {"dump", {"Dump", "dumped to"}},
+      {"screenshot", {"Screenshot", "shown in"}}};
+  const auto& [method, done] = kMethods.at(options.command);
+  std::string file = absolute(options.words.front());
+  json parameters = {{"guest", options.guest}, {"file", file}};
+  if (!options.image_format.empty())
+    parameters["format"] = options.image_format;
+  return run_simple(options, method, parameters, done + " " + file);
 }
 
 int run_stop(const Options& options) {
   return run_simple(options, "Stop",
-                    {{"guest", options.guest}, {"timeout_s", options.timeout_s.value_or(60)}},
-                    "stopped");
+                    {{"guest", options.guest},
+                     {"timeout_s", options.timeout_s.value_or(60)},
+                     {"save", options.save}},
+                    options.save ? "stopped, its state is saved" : "stopped");
 }
 
 int run_kill(const Options& options) {

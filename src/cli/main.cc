@@ -18,16 +18,22 @@ struct Row {
 };
 
 constexpr Row kCommands[] = {
-    {"define", run_define},   {"undefine", run_undefine}, {"list", run_list},
-    {"status", run_status},   {"show", run_show},         {"start", run_start},
-    {"stop", run_stop},       {"kill", run_kill},         {"pause", run_control},
-    {"resume", run_control},  {"reset", run_control},     {"inject-nmi", run_control},
-    {"console", run_console}, {"who", run_who},           {"history", run_history},
-    {"log", run_log},         {"report", run_report},     {"verify", run_verify},
-    {"prove", run_prove},     {"attach", run_attach},     {"detach", run_detach},
-    {"doctor", run_doctor},   {"denials", run_denials},   {"set", run_set},
-    {"update", run_update},   {"eject", run_eject},       {"insert", run_insert},
-    {"edit", run_edit},
+    {"define", run_define},      {"undefine", run_undefine},
+    {"list", run_list},          {"status", run_status},
+    {"show", run_show},          {"start", run_start},
+    {"stop", run_stop},          {"kill", run_kill},
+    {"pause", run_control},      {"resume", run_control},
+    {"reset", run_control},      {"inject-nmi", run_control},
+    {"console", run_console},    {"who", run_who},
+    {"history", run_history},    {"log", run_log},
+    {"report", run_report},      {"verify", run_verify},
+    {"prove", run_prove},        {"attach", run_attach},
+    {"detach", run_detach},      {"doctor", run_doctor},
+    {"denials", run_denials},    {"set", run_set},
+    {"update", run_update},      {"eject", run_eject},
+    {"insert", run_insert},      {"edit", run_edit},
+    {"save", run_to_file},       {"dump", run_to_file},
+    {"screenshot", run_to_file}, {"restore", run_restore},
 };
 
 int run(const Options& options) {

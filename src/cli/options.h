@@ -32,10 +32,12 @@ struct Options {
   bool dry_run = false;                 // start --dry-run
   std::string require_fence;            // start: "yes", "no" or ""
   std::string fence;                    // start: "auto", "v1", "v2" or ""
+  bool save = false;                    // stop --save
+  bool discard_saved = false;           // start, undefine --discard-saved
   std::optional<uint64_t> timeout_s;    // stop, detach --timeout, seconds
   std::vector<std::string> words;       // attach GUEST WORD…, detach, set: what follows the guest
   std::string target;                   // attach --target
-  std::string image_format;             // attach disk --format
+  std::string image_format;             // attach disk, dump, screenshot --format
   std::string bus;                      // attach disk --bus
   std::string mac;                      // attach interface --mac
   std::string model;                    // attach interface --model

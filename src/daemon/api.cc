@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "daemon/api_parameters.h"
 #include "daemon/interface.h"
 #include "daemon/status.h"
 
@@ -34,39 +35,6 @@ json error_reply(const Error& error) {
           {"parameters", {{"message", error.what()}}}};
 }
 
-// A string parameter; "" if it is absent or null. Wrong types are found by call()'s catch.
-std::string text(const json& parameters, const char* key) {
-  auto it = parameters.find(key);
-  return it == parameters.end() || it->is_null() ? "" : it->get<std::string>();
-}
-
-std::optional<bool> flag(const json& parameters, const char* key) {
-  auto it = parameters.find(key);
-  if (it == parameters.end() || it->is_null())
-    return std::nullopt;
-  return it->get<bool>();
-}
-
-template <class Number>
-std::optional<Number> number(const json& parameters, const char* key) {
-  auto it = parameters.find(key);
-  if (it == parameters.end() || it->is_null())
-    return std::nullopt;
-  return it->get<Number>();
-}
-
-Result<StartOptions> start_options(const json& parameters) {
-  StartOptions options{.require_fence = flag(parameters, "require_fence"), .fence = {}};
-  std::string fence = text(parameters, "fence");
-  if (fence == "v1")
-    options.fence = kernel::CgroupVersion::V1;
-  if (fence == "v2")
-    options.fence = kernel::CgroupVersion::V2;
-  if (!fence.empty() && fence != "auto" && !options.fence)
-    return fail(Errc::Invalid, fmt::format("fence '{}': one of auto, v1, v2", fence));
-  return options;
-}
-
 guest::Patience patience_of(const json& parameters) {
   return {.timeout = std::chrono::seconds(number<uint32_t>(parameters, "timeout_s").value_or(10)),
           .force = flag(parameters, "force").value_or(false)};
@@ -82,6 +50,10 @@ const Api::Method Api::kMethods[] = {
     {"org.tenure.Show", &Api::show},
     {"org.tenure.Start", &Api::start},
     {"org.tenure.Stop", &Api::stop},
+    {"org.tenure.Save", &Api::save},
+    {"org.tenure.Restore", &Api::restore},
+    {"org.tenure.Dump", &Api::dump},
+    {"org.tenure.Screenshot", &Api::screenshot},
     {"org.tenure.Kill", &Api::kill},
     {"org.tenure.Control", &Api::control},
     {"org.tenure.Attach", &Api::attach},
@@ -131,7 +103,8 @@ Api::Reply Api::define(json parameters, Requester who) {
 
 Api::Reply Api::undefine(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
-  CO_TRY_OK(co_await guests_.undefine(std::move(guest), std::move(who)));
+  bool discard_saved = flag(parameters, "discard_saved").value_or(false);
+  CO_TRY_OK(co_await guests_.undefine(std::move(guest), discard_saved, std::move(who)));
   co_return json::object();
 }
 
@@ -144,6 +117,7 @@ Api::Reply Api::list(json, Requester) {
                     {"state", guest ? guest->status() : "shut off"},
                     {"run", guest ? guest->state().ref.run : 0},
                     {"pid", guest ? guest->state().process.pid : 0},
+                    {"saved", !guest && !guests_.saved_state(uuid).empty()},
                     {"defined", true}});
   }
   for (const auto& [uuid, guest] : guests_.all_running())
@@ -153,6 +127,7 @@ Api::Reply Api::list(json, Requester) {
                       {"state", guest->status()},
                       {"run", guest->state().ref.run},
                       {"pid", guest->state().process.pid},
+                      {"saved", false},
                       {"defined", false}});
   json reply = {{"guests", std::move(list)}};
   co_return reply;
@@ -190,17 +165,17 @@ Api::Reply Api::start(json parameters, Requester who) {
     guest = co_await guests_.start_xml(std::move(xml), std::move(source), options, std::move(who));
   if (!guest)
     co_return std::unexpected(std::move(guest).error());
-  const guest::RunState& state = (*guest)->state();
-  json reply = {{"name", state.ref.vm},
-                {"uuid", state.ref.uuid},
-                {"run", state.ref.run},
-                {"pid", state.process.pid}};
+  json reply = started(**guest);
   co_return reply;
 }
 
 Api::Reply Api::stop(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
   std::chrono::seconds timeout(parameters.value("timeout_s", uint32_t{60}));
+  if (flag(parameters, "save").value_or(false)) {
+    CO_TRY_OK(co_await guests_.stop_saving(std::move(guest), std::move(who)));
+    co_return json::object();
+  }
   CO_TRY_OK(co_await guests_.stop(std::move(guest), timeout, std::move(who)));
   co_return json::object();
 }

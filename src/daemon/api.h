@@ -40,6 +40,10 @@ class Api {
   Reply show(nlohmann::json parameters, Requester who);
   Reply start(nlohmann::json parameters, Requester who);
   Reply stop(nlohmann::json parameters, Requester who);
+  Reply save(nlohmann::json parameters, Requester who);
+  Reply restore(nlohmann::json parameters, Requester who);
+  Reply dump(nlohmann::json parameters, Requester who);
+  Reply screenshot(nlohmann::json parameters, Requester who);
   Reply kill(nlohmann::json parameters, Requester who);
   Reply control(nlohmann::json parameters, Requester who);
   Reply attach(nlohmann::json parameters, Requester who);

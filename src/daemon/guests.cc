@@ -30,6 +30,12 @@ Result<std::unique_ptr<domain::Domain>> parse_definition(const std::string& xml,
   return std::make_unique<domain::Domain>(std::move(domain));
 }
 
+Result<> forget_saved(const std::string& path) {
+  if (!path.empty() && unlink(path.c_str()) < 0 && errno != ENOENT)
+    return fail_sys("remove", path);
+  return {};
+}
+
 GuestName name_of(const Guest& guest) {
   return {guest.state().ref.vm, guest.state().ref.uuid};
 }
@@ -46,7 +52,12 @@ std::string bounded(std::string text) {
 }  // namespace
 
 void Guests::adopt(std::vector<std::shared_ptr<Guest>> adopted) {
-  for (auto& guest : adopted) watch(guest);
+  for (auto& guest : adopted) {
+    watch(guest);
+    // It runs: a state that is kept of it was used up, or never finished.
+    if (Result<> gone = forget_saved(saved_state(guest->state().ref.uuid)); !gone)
+      context_.log(gone.error().what());
+  }
 }
 
 void Guests::watch(const std::shared_ptr<Guest>& guest) {
@@ -141,15 +152,23 @@ asio::awaitable<Result<GuestName>> Guests::define(std::string xml, std::string s
   co_return name;
 }
 
-asio::awaitable<Result<>> Guests::undefine(std::string guest, Requester who) {
+asio::awaitable<Result<>> Guests::undefine(std::string guest, bool discard_saved, Requester who) {
   auto name = find(guest);
   const Definition* known = name ? definition(name->uuid) : nullptr;
-  if (known == nullptr) {
+  Result<> may;
+  if (known == nullptr)
+    may = name ? fail(Errc::NotFound, fmt::format("{}: not defined", guest)) : fail(name.error());
+  else if (std::string saved = saved_state(name->uuid); !saved.empty())
+    may = discard_saved
+              ? forget_saved(saved)
+              : fail(Errc::Busy, fmt::format("{}: its state is saved in {}; start it, or undefine "
+                                             "it with --discard-saved",
+                                             guest, saved));
+  if (!may) {
     std::string op = "undefine";
-    GuestName nobody{guest, ""};
-    Error why = name ? Error{Errc::NotFound, fmt::format("{}: not defined", guest)} : name.error();
+    GuestName wanted = name ? *name : GuestName{guest, ""};
     co_return std::unexpected(
-        co_await refuse(std::move(op), std::move(nobody), std::move(who), std::move(why)));
+        co_await refuse(std::move(op), std::move(wanted), std::move(who), may.error()));
   }
   std::vector<trail::Record> records{definition_record(trail::Kind::Destroy, *name, "qemu", who)};
   CO_TRY_OK(definitions_.remove(name->uuid));
@@ -193,6 +212,9 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::start(std::string guest,
     co_return std::unexpected(
         co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
   }
+  std::string saved = saved_state(known->uuid);
+  if (!saved.empty() && !options.discard_saved)
+    co_return co_await restore(std::move(saved), options, std::move(who));
   std::string xml = known->xml;
   std::string source = definitions_.path_of(known->uuid);
   co_return co_await start_xml(std::move(xml), std::move(source), options, std::move(who));
@@ -217,11 +239,15 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::start_xml(std::string xm
     co_return std::unexpected(
         co_await refuse(std::move(op), std::move(name), std::move(who), usable.error()));
   }
-  co_return co_await launch(std::move(*domain), options, std::move(who));
+  if (options.discard_saved)
+    if (Result<> gone = forget_saved(saved_state(to_string((*domain)->uuid))); !gone)
+      context_.log(gone.error().what());
+  co_return co_await launch(std::move(*domain), std::nullopt, options, std::move(who));
 }
 
 asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::launch(
-    std::unique_ptr<domain::Domain> domain, StartOptions options, Requester who) {
+    std::unique_ptr<domain::Domain> domain, std::optional<guest::Saved> saved, StartOptions options,
+    Requester who) {
   std::string uuid = to_string(domain->uuid);
   starting_[uuid] = domain->name;
   if (!context_.settings.emulator.empty())
@@ -230,7 +256,8 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::launch(
                               .run = ++last_run_[uuid],
                               .txn = {.id = context_.new_txn(), .who = std::move(who)},
                               .require_fence = options.require_fence,
-                              .fence = options.fence};
+                              .fence = options.fence,
+                              .saved = std::move(saved)};
   auto guest = co_await guest::start(context_, std::move(request));
   starting_.erase(uuid);
   if (guest)

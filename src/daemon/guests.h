@@ -25,7 +25,15 @@ struct GuestName {
   std::string uuid;
 };
 
+// How a guest's state or picture goes to a file.
+struct FileRequest {
+  std::string op;      // save, dump, screenshot
+  std::string path;    // absolute
+  std::string format;  // dump, screenshot; "" for the default
+};
+
 struct StartOptions {
+  bool discard_saved = false;  // boot, and forget what `stop --save` kept
   std::optional<bool> require_fence;
   std::optional<kernel::CgroupVersion> fence;
 };
@@ -39,14 +47,24 @@ class Guests {
   void adopt(std::vector<std::shared_ptr<guest::Guest>> adopted);
 
   asio::awaitable<Result<GuestName>> define(std::string xml, std::string source, Requester who);
-  asio::awaitable<Result<>> undefine(std::string guest, Requester who);
+  // Busy while a state of `stop --save` is kept, unless that is to be forgotten as well.
+  asio::awaitable<Result<>> undefine(std::string guest, bool discard_saved, Requester who);
   asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start(std::string guest,
                                                                StartOptions options, Requester who);
   asio::awaitable<Result<std::shared_ptr<guest::Guest>>> start_xml(std::string xml,
                                                                    std::string source,
                                                                    StartOptions options,
                                                                    Requester who);
+  // A guest comes back from the file that save() or `stop --save` wrote.
+  asio::awaitable<Result<std::shared_ptr<guest::Guest>>> restore(std::string path,
+                                                                 StartOptions options,
+                                                                 Requester who);
   asio::awaitable<Result<>> stop(std::string guest, std::chrono::seconds timeout, Requester who);
+  // Its state is kept for the next start, and it stops.
+  asio::awaitable<Result<>> stop_saving(std::string guest, Requester who);
+  asio::awaitable<Result<>> to_file(std::string guest, FileRequest request, Requester who);
+  // The file that `stop --save` has kept of this guest; "" if there is none.
+  std::string saved_state(const std::string& uuid) const;
   asio::awaitable<Result<>> kill(std::string guest, Requester who);
   // pause, resume, reset, inject-nmi: guest::kVerbs.
   asio::awaitable<Result<>> control(std::string verb, std::string guest, Requester who);
@@ -77,7 +95,8 @@ class Guests {
   // Records that a request was refused, and why, and gives the error back.
   asio::awaitable<Error> refuse(std::string op, GuestName guest, Requester who, Error why);
   asio::awaitable<Result<std::shared_ptr<guest::Guest>>> launch(
-      std::unique_ptr<domain::Domain> domain, StartOptions options, Requester who);
+      std::unique_ptr<domain::Domain> domain, std::optional<guest::Saved> saved,
+      StartOptions options, Requester who);
   asio::awaitable<Result<std::shared_ptr<guest::Guest>>> running_or_refuse(std::string op,
                                                                            std::string guest,
                                                                            Requester who);

@@ -134,6 +134,7 @@ json status_of(const guest::Context& context, const Guests& guests, const DriftW
                  {"pid", nullptr},
                  {"uid", nullptr},
                  {"defined", guests.definition(name.uuid) != nullptr},
+                 {"saved", nullptr},
                  {"fence", nullptr},
                  {"cgroup_paths", json::array()},
                  {"acl", json::array()},
@@ -142,6 +143,8 @@ json status_of(const guest::Context& context, const Guests& guests, const DriftW
                  {"log", guest::guest_log_path(context.paths, name.uuid)}};
   status["audit"] = audit_status(context);
   auto guest = guests.running(name.uuid);
+  if (std::string saved = guests.saved_state(name.uuid); !guest && !saved.empty())
+    status["saved"] = saved;
   if (!guest)
     return status;
   const guest::RunState& state = guest->state();

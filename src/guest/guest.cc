@@ -142,7 +142,7 @@ EndCause Guest::cause_of_end() {
       {"host-error", "failed", "QEMU failed"},
       {"host-ui", "destroyed", "closed in the user interface"},
   };
-  if (asked_ && asked_->reason == "destroyed")
+  if (asked_ && (asked_->reason == "destroyed" || asked_->reason == "saved"))
     return *asked_;
   registrar::Txn txn = asked_ ? asked_->txn : own_txn();
   for (const Cause& cause : kCauses)

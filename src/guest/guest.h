@@ -68,6 +68,12 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // After an adoption: devices that QEMU has not leave the definition, with what they held, and
   // amounts are what QEMU says.
   asio::awaitable<Result<>> catch_up(registrar::Txn txn);
+  // Its state goes to a file, and the run ends (op=stop reason=saved); returns when every release
+  // is recorded. On failure the guest goes on.
+  asio::awaitable<Result<>> save(std::string path, registrar::Txn txn);
+  // Its memory or its screen goes to a file; "" for the default format.
+  asio::awaitable<Result<>> dump(std::string path, std::string format, registrar::Txn txn);
+  asio::awaitable<Result<>> screenshot(std::string path, std::string format, registrar::Txn txn);
 
   const RunState& state() const { return live_.state; }
   const domain::Domain& domain() const { return *live_.domain; }
@@ -79,6 +85,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   qemu::Qmp* qmp() { return live_.qmp.get(); }
   // QEMU's own word: running, paused, shutdown …
   const std::string& status() const { return status_; }
+  void set_status(std::string status) { status_ = std::move(status); }
   bool ended() const { return ended_; }
   // An operation on its tenures is under way, so that they and the kernel differ by design.
   bool busy() const { return ended_ || live_.turns.taken(); }

@@ -16,6 +16,7 @@
 
 #include "base/file.h"
 #include "base/unix_socket.h"
+#include "guest/abandoned.h"
 #include "guest/confirm.h"
 #include "guest/uids.h"
 #include "registrar/settle.h"
@@ -147,6 +148,11 @@ class Recovery {
            co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout));
     CO_TRY_OK(co_await resume_if_never_run(*qmp));
     CO_TRY_OK(co_await settle_changes(qmp));
+    seams_->set_process(state_.process);
+    Borrower to{
+        .context = context_, .state = state_, .seams = *seams_, .qmp = *qmp, .holds = run_.holds};
+    registrar::Txn ending = txn_;
+    co_await end_abandoned(to, state_, std::move(ending));
     Record record = recovery_record("adopted");
     std::vector<Record> records{std::move(record)};
     // It gains nothing by this, so it does not end for a log that cannot take the record.

@@ -39,6 +39,7 @@ json to_json(const RunState& s) {
           {"started", s.started},
           {"attached", s.attached},
           {"detached", s.detached},
+          {"suspended", s.suspended},
           {"boot_id", s.boot_id}};
 }
 
@@ -56,6 +57,7 @@ RunState from_json(const json& j) {
   s.started = j.at("started");
   s.attached = j.at("attached").get<decltype(s.attached)>();
   s.detached = j.at("detached").get<std::set<std::string>>();
+  s.suspended = j.value("suspended", false);
   s.boot_id = j.at("boot_id");
   return s;
 }
@@ -76,12 +78,19 @@ std::string guest_log_path(const Paths& paths, const std::string& uuid) {
 
 Result<> save_run(const Paths& paths, const RunState& state) {
   TRY_OK(make_dirs(run_dir(paths, state.ref.uuid), 0711));
-  std::string text = to_json(state).dump(1, ' ', false, json::error_handler_t::replace);
-  return write_file_atomic(state_path(paths, state.ref.uuid), text);
+  return write_file_atomic(state_path(paths, state.ref.uuid), run_text(state));
+}
+
+std::string run_text(const RunState& state) {
+  return to_json(state).dump(1, ' ', false, json::error_handler_t::replace);
 }
 
 Result<RunState> load_run(const std::string& path) {
   TRY(std::string text, read_file(path, kMaxState));
+  return parse_run(text, path);
+}
+
+Result<RunState> parse_run(const std::string& text, const std::string& path) {
   try {
     RunState state = from_json(json::parse(text));
     // It names the folder that will be removed.

@@ -32,7 +32,15 @@ struct RunState {
   // element, in their order), and aliases of those of the definition that left or were changed.
   std::vector<std::pair<std::string, std::string>> attached;
   std::set<std::string> detached;
+  // An operation has stopped its vCPUs and lets them go on at its end: one that a daemon which died
+  // in between left behind.
+  bool suspended = false;
 };
+
+// As JSON: of the state file, and in the head of a saved guest.
+std::string run_text(const RunState& state);
+// Corrupt names `source` and what is wrong in it.
+Result<RunState> parse_run(const std::string& text, const std::string& source);
 
 // The definition as these changes make it. Errors: those of the definition's parts.
 Result<domain::Domain> live_domain(const RunState& state);

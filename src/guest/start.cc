@@ -28,6 +28,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+using registrar::Hold;
+
 constexpr auto kGreetingTimeout = 30s;
 constexpr auto kCommandTimeout = 10s;
 constexpr uint64_t kNofile = 8192;           // RLIMIT_NOFILE of QEMU
@@ -50,7 +52,9 @@ class Starter {
         state_(std::move(state)),
         seams_(std::make_unique<RunSeams>(*domain_, options_, context.mounts,
                                           context.fence(options_.fence))),
-        operation_(context.journal, state_.ref, std::move(request.txn), *seams_) {}
+        saved_(std::move(request.saved)),
+        operation_(context.journal, state_.ref, std::move(request.txn), *seams_),
+        events_(context.executor) {}
 
   asio::awaitable<Result<std::shared_ptr<Guest>>> run() {
     Result<> done = co_await steps();
@@ -63,13 +67,20 @@ class Starter {
       co_await undo(why);
       co_return std::unexpected(std::move(why));
     }
-    co_return std::make_shared<Guest>(context_, std::move(domain_), std::move(options_),
-                                      std::move(state_), std::move(seams_), operation_.take_holds(),
-                                      std::move(process_.pidfd), std::move(qmp_));
+    std::vector<Hold> holds = operation_.take_holds();
+    std::ranges::move(loans_left_, std::back_inserter(holds));
+    auto guest = std::make_shared<Guest>(context_, std::move(domain_), std::move(options_),
+                                         std::move(state_), std::move(seams_), std::move(holds),
+                                         std::move(process_.pidfd), std::move(qmp_));
+    if (saved_ && saved_->paused)
+      guest->set_status("paused");
+    co_return guest;
   }
 
  private:
-  trail::Record control() const { return control_record("start", "booted", state_, domain_->kvm); }
+  trail::Record control() const {
+    return control_record("start", saved_ ? "restored" : "booted", state_, domain_->kvm);
+  }
 
   asio::awaitable<Result<>> steps() {
     CO_TRY(facts_, look_up(*domain_, options_, Missing::Refuse));
@@ -89,11 +100,34 @@ class Starter {
     CO_TRY_OK(co_await greet());
     CO_TRY_OK(confirm_confinement(state_.process, options_.uid));
     CO_TRY_OK(co_await set_links());
+    if (saved_)
+      CO_TRY_OK(co_await restore());
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
     CO_TRY_OK(co_await confirm(*qmp_, state_.process, facts_, *seams_, std::move(unconfirmed)));
     seams_->close_nic_fds();
     CO_TRY_OK(co_await announce());
     co_return co_await resume();
+  }
+
+  // Nothing of the guest runs yet: -S, and QEMU goes on with what was saved only at `cont`.
+  asio::awaitable<Result<>> restore() {
+    qmp_->on_event([this](const qemu::QmpEvent& event) { events_.deliver(event); });
+    // QEMU 7.2 exits when it cannot read the state (migration/migration.c,
+    // process_incoming_migration_co).
+    qmp_->on_close([this](const Error&) { events_.close(); });
+    seams_->set_process(state_.process);
+    Borrower to{
+        .context = context_, .state = state_, .seams = *seams_, .qmp = *qmp_, .holds = loans_left_};
+    Events& events = events_;
+    registrar::Txn txn = operation_.txn();
+    Result<> done = co_await load(to, events, *saved_, std::move(txn));
+    qmp_->on_close(nullptr);
+    qmp_->on_event(nullptr);
+    if (!done && done.error().code() == Errc::Lost) {
+      co_await reap();
+      co_return fail(Errc::Io, done.error().what() + ": " + last_words(done.error()));
+    }
+    co_return done;
   }
 
   // The results of everything that QEMU holds, then op=start itself: all before the guest's first
@@ -109,6 +143,8 @@ class Starter {
     CO_TRY_OK(co_await context_.journal.emit(std::move(facts)));
     Result<> concluded = co_await operation_.conclude(std::move(success));
     state_.started = operation_.announced();
+    // A daemon that dies before `cont` finds it so.
+    state_.suspended = saved_ && !saved_->paused;
     CO_TRY_OK(concluded);
     co_return save_run(context_.paths, state_);
   }
@@ -148,6 +184,7 @@ class Starter {
     qemu::LaunchSpec spec;
     TRY(ChardevSockets sockets, bind_sockets(*domain_, options_));
     qemu::Wiring wiring = wire(*domain_, facts_, *seams_, options_, sockets, monitor.get());
+    wiring.incoming = saved_.has_value();
     TRY(spec.argv, qemu::command_line(*domain_, wiring));
     spec.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/",
                         "TMPDIR=/var/tmp"};
@@ -204,12 +241,16 @@ class Starter {
   }
 
   asio::awaitable<Result<>> resume() {
+    if (saved_ && saved_->paused)
+      co_return Result<>{};
     std::string command = "cont";
     nlohmann::json arguments = nlohmann::json::object();
     auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kCommandTimeout);
     if (!done)
       co_return std::unexpected(std::move(done).error().context("cont"));
-    co_return Result<>{};
+    if (!std::exchange(state_.suspended, false))
+      co_return Result<>{};
+    co_return save_run(context_.paths, state_);
   }
 
   asio::awaitable<void> reap() {
@@ -232,6 +273,7 @@ class Starter {
     if (qmp_)
       qmp_->close();
     co_await reap();
+    seams_->set_process({});
     seams_->close_nic_fds();
     trail::Record record =
         state_.started ? control_record("stop", "failed", state_, domain_->kvm) : control();
@@ -240,7 +282,8 @@ class Starter {
     if (!undone)
       context_.log(fmt::format("{}: rollback: {}", state_.ref.vm, undone.error().what()));
     unlink_sockets(*domain_, options_);
-    size_t left = operation_.take_holds().size();
+    size_t left = co_await end_loans_left();
+    left += operation_.take_holds().size();
     // The state stays with them, for recovery to try again.
     Result<> forgotten = left == 0 ? forget_run(context_.paths, state_.ref.uuid) : Result<>{};
     if (left != 0)
@@ -252,12 +295,30 @@ class Starter {
       context_.log(forgotten.error().what());
   }
 
+  // Of a file that QEMU still had open when it could not be made to run.
+  asio::awaitable<size_t> end_loans_left() {
+    if (loans_left_.empty())
+      co_return 0;
+    registrar::RunRef ref = state_.ref;
+    registrar::Txn txn = operation_.txn();
+    registrar::Ending ending{.reason = "close", .why = "", .bounds = {}, .staying = nullptr};
+    auto left = co_await registrar::release(context_.journal, std::move(ref), std::move(txn),
+                                            *seams_, std::move(loans_left_), std::move(ending));
+    Result<> committed = co_await context_.journal.commit();
+    if (!committed)
+      context_.log(committed.error().what());
+    co_return left ? left->size() : 1;
+  }
+
   Context& context_;
   std::unique_ptr<domain::Domain> domain_;
   HostOptions options_;
   RunState state_;
   std::unique_ptr<RunSeams> seams_;
+  std::optional<Saved> saved_;
+  std::vector<Hold> loans_left_;
   registrar::Operation operation_;
+  Events events_;
   Facts facts_;
   std::vector<kernel::DevNode> nodes_;
   UniqueFd log_;
@@ -268,7 +329,11 @@ class Starter {
 
 RunState first_state(const Context& context, const StartRequest& request,
                      const HostOptions& options) {
-  RunState state;
+  // What had joined and left belongs to the definition.
+  RunState state = request.saved ? request.saved->run : RunState{};
+  state.process = {};
+  state.slot = 0;
+  state.started = state.suspended = false;
   state.ref = {.virt = request.domain->kvm ? "kvm" : "qemu",
                .vm = request.domain->name,
                .uuid = to_string(request.domain->uuid),
@@ -277,7 +342,8 @@ RunState first_state(const Context& context, const StartRequest& request,
   state.cgroup_v2 = options.cgroup_v2;
   state.cgroup_v1 = options.cgroup_v1;
   state.uid = options.uid;
-  state.xml = request.domain->source_xml;
+  if (!request.saved)
+    state.xml = request.domain->source_xml;
   state.boot_id = context.boot_id;
   return state;
 }
@@ -318,7 +384,8 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> start(Context& context, StartReq
   auto options = host_options(context, request);
   if (!options) {
     RunState state = first_state(context, request, HostOptions{});
-    trail::Record record = control_record("start", "booted", state, request.domain->kvm);
+    std::string_view reason = request.saved ? "restored" : "booted";
+    trail::Record record = control_record("start", reason, state, request.domain->kvm);
     record.set("why", options.error().what());
     record.success = false;
     registrar::stamp(record, state.ref, request.txn);

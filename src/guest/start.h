@@ -8,6 +8,7 @@
 
 #include "guest/guest.h"
 #include "guest/plan.h"
+#include "guest/save.h"
 
 namespace tenure::guest {
 
@@ -17,6 +18,7 @@ struct StartRequest {
   registrar::Txn txn;
   std::optional<bool> require_fence;           // instead of the settings'
   std::optional<kernel::CgroupVersion> fence;  // instead of v2 where there is one, else v1
+  std::optional<Saved> saved;  // its state, of which `domain` is the definition; nullopt: it boots
 };
 
 // On failure nothing is left granted and QEMU is gone; the trail has what was granted and released,

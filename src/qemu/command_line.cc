@@ -49,6 +49,8 @@ void add_identity(Builder& b) {
   b.add("-name", "guest=" + doubled_commas(name) + ",debug-threads=on");
   if (w.start_paused)
     b.add("-S");
+  if (w.incoming)
+    b.add("-incoming", "defer");
   b.add("-no-user-config");
   b.add("-nodefaults");
   b.add("-uuid", to_string(d.uuid));

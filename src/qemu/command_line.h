@@ -34,6 +34,7 @@ struct Wiring {
   std::string log_name;     // what -name says; "" for the guest's name
   bool sandbox = true;      // seccomp: no obsolete calls, no new privileges, no exec, no priorities
   bool start_paused = true;  // -S: the daemon says `cont` once everything is read back
+  bool incoming = false;     // -incoming defer: its state comes by migrate-incoming
   // A dry run: fds that are not there yet are written as "?", and a disk without a chain is shown
   // as its definition has it. Otherwise both are errors.
   bool preview = false;

@@ -187,11 +187,12 @@ constexpr auto kVcpu =
 constexpr auto kIothread = row(
     resource("iothread"), change("old-iothread", "new-iothread", kNumber, "threads, 0 for none"));
 
-constexpr auto kFile =
-    row(std::array{kVirt, our_fixed("resrc", "file", "kind of resource"), kReason, kVm, kUuid,
-                   needed("old-file", kText, kPathOrNone), needed("new-file", kText, kPathOrNone)},
-        std::array{ours("role", kWord, "kernel, initrd, dtb, loader, nvram, dump, save"), kAccess,
-                   kDevice});
+constexpr auto kFile = row(
+    std::array{kVirt, our_fixed("resrc", "file", "kind of resource"), kReason, kVm, kUuid,
+               needed("old-file", kText, kPathOrNone), needed("new-file", kText, kPathOrNone)},
+    std::array{
+        ours("role", kWord, "kernel, initrd, dtb, loader, nvram, save, restore, dump, screenshot"),
+        kAccess, kDevice, kDevtype, kOurRdev});
 
 constexpr auto kFileAcl =
     row(std::array{kVirt, our_fixed("resrc", "acl", "kind of resource"), kReason, kVm, kUuid,

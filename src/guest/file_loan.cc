@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/file_loan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/use_awaitable.hpp>
+#include <nlohmann/json.hpp>
+
+namespace tenure::guest {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using registrar::Hold;
+
+constexpr auto kCommandTimeout = 10s;
+// QEMU closes a file in its main loop, some time after the event that it is done; there is no event
+// for that.
+constexpr auto kCloseTimeout = 5s;
+constexpr auto kLook = 2ms;
+constexpr std::array<std::string_view, 4> kRoles{"save", "restore", "dump", "screenshot"};
+
+model::Claim claim_on(const kernel::HostFile& file, std::string_view role) {
+  trail::Record record(trail::Kind::File);
+  record.set("reason", "open").set("old-file", "?").set("new-file", file.path);
+  record.set("role", role).set("access", role == "restore" ? "r" : "w");
+  if (file.rdev)
+    record.set("devtype", "b").set("rdev", rdev_hex(*file.rdev));
+  return model::claim_of(std::move(record));
+}
+
+asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command, json arguments,
+                                  std::vector<int> fds = {}) {
+  std::string name = command;
+  auto answer = co_await qmp.execute(std::move(command), std::move(arguments), kCommandTimeout,
+                                     std::move(fds));
+  if (!answer)
+    co_return std::unexpected(std::move(answer).error().context(name));
+  co_return answer;
+}
+
+asio::awaitable<void> until_closed(Borrower to, const std::vector<Hold>& loans) {
+  asio::steady_timer timer(to.context.executor);
+  auto deadline = std::chrono::steady_clock::now() + kCloseTimeout;
+  auto open = [&](const Hold& hold) { return !to.seams.confirm_gone(hold.claim, {}); };
+  while (std::ranges::any_of(loans, open) && std::chrono::steady_clock::now() < deadline) {
+    timer.expires_after(kLook);
+    asio::error_code error;
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+  }
+}
+
+}  // namespace
+
+bool is_loan(const model::Claim& claim) {
+  return claim.record.kind == trail::Kind::File &&
+         std::ranges::find(kRoles, claim.holder) != kRoles.end();
+}
+
+asio::awaitable<Result<std::vector<Hold>>> end_loans(Borrower to, registrar::Txn txn,
+                                                     std::vector<Hold> loans, std::string why) {
+  co_await until_closed(to, loans);
+  registrar::RunRef ref = to.state.ref;
+  registrar::Ending ending{
+      .reason = "close", .why = std::move(why), .bounds = {}, .staying = &to.holds};
+  auto left = co_await registrar::release(to.context.journal, std::move(ref), std::move(txn),
+                                          to.seams, std::move(loans), std::move(ending));
+  Result<> committed = co_await to.context.journal.commit();
+  if (!committed)
+    to.context.log(fmt::format("{}: {}", to.state.ref.vm, committed.error().what()));
+  co_return left;
+}
+
+asio::awaitable<Result<>> FileLoan::give(const kernel::HostFile& file) {
+  std::vector<int> fds{file.fd.get()};
+  json arguments = json::object();
+  if (by_ == LoanBy::Name) {
+    arguments = {{"fdname", name_}};
+    std::string command = "getfd";
+    CO_TRY_OK(co_await ask(to_.qmp, std::move(command), std::move(arguments), std::move(fds)));
+    co_return Result<>{};
+  }
+  std::string command = "add-fd";
+  CO_TRY(json answer,
+         co_await ask(to_.qmp, std::move(command), std::move(arguments), std::move(fds)));
+  if (!answer.is_object() || !answer.contains("fdset-id") ||
+      !answer["fdset-id"].is_number_integer())
+    co_return fail(Errc::Corrupt, "add-fd: no fdset-id in QEMU's answer");
+  fdset_ = answer["fdset-id"].get<int64_t>();
+  name_ = fmt::format("/dev/fdset/{}", fdset_);
+  co_return Result<>{};
+}
+
+// QEMU's answer says that it took a descriptor; that it is one of this file is seen in its table.
+asio::awaitable<Result<>> FileLoan::look(const kernel::HostFile& file) const {
+  CO_TRY(std::vector<kernel::OpenFile> files, kernel::open_files(to_.state.process.pid));
+  auto same = [&](const kernel::OpenFile& open) {
+    return open.dev == file.dev && open.ino == file.ino;
+  };
+  if (std::ranges::any_of(files, same))
+    co_return Result<>{};
+  co_return fail(Errc::Internal, file.path + ": QEMU does not have it open");
+}
+
+asio::awaitable<Result<std::string>> FileLoan::lend(const kernel::HostFile& file, std::string role,
+                                                    LoanBy by) {
+  by_ = by;
+  name_ = "loan-" + role;
+  std::vector<model::Claim> claims;
+  claims.push_back(claim_on(file, role));
+  CO_TRY_OK(co_await operation_.intend(std::move(claims), std::nullopt));
+  Result<> done = co_await give(file);
+  if (done)
+    done = co_await look(file);
+  if (!done)
+    operation_.refuse_unconfirmed();
+  else
+    done = co_await operation_.conclude(std::nullopt);
+  if (done)
+    co_return name_;
+  co_await take_back();
+  Error why = std::move(done).error();
+  Result<> undone = co_await operation_.roll_back(std::nullopt, why);
+  for (Hold& hold : operation_.take_holds()) to_.holds.push_back(std::move(hold));
+  if (!undone)
+    to_.context.log(fmt::format("{}: {}: {}", to_.state.ref.vm, role, undone.error().what()));
+  co_return std::unexpected(std::move(why));
+}
+
+// Refused where the command has used it up, or QEMU is gone.
+asio::awaitable<void> FileLoan::take_back() {
+  json arguments = by_ == LoanBy::Name ? json{{"fdname", name_}} : json{{"fdset-id", fdset_}};
+  std::string command = by_ == LoanBy::Name ? "closefd" : "remove-fd";
+  if (by_ == LoanBy::Name || fdset_ >= 0)
+    (void)co_await ask(to_.qmp, std::move(command), std::move(arguments));
+}
+
+asio::awaitable<Result<>> FileLoan::end(std::string why) {
+  co_await take_back();
+  std::vector<Hold> loans = operation_.take_holds();
+  CO_TRY(std::vector<Hold> left, co_await end_loans(to_, txn_, std::move(loans), std::move(why)));
+  if (left.empty())
+    co_return Result<>{};
+  std::string text = fmt::format("{}: QEMU still has it open", left.front().claim.id);
+  for (Hold& hold : left) to_.holds.push_back(std::move(hold));
+  co_return fail(Errc::Busy, std::move(text));
+}
+
+}  // namespace tenure::guest

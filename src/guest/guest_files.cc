@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operations of a guest that write what it is or has into a file of the host: each waits for
+// the guest's turn.
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+
+#include "guest/dump.h"
+#include "guest/guest.h"
+#include "guest/save.h"
+
+namespace tenure::guest {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kQmpTimeout = 5s;
+// QEMU has nothing to do any more than to close its files.
+constexpr auto kQuitTimeout = 30s;
+
+}  // namespace
+
+asio::awaitable<Result<>> Guest::save(std::string path, registrar::Txn txn) {
+  {
+    registrar::Turns::Turn turn = co_await live_.turns.next();
+    if (ended_)
+      co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+    CO_TRY_OK(co_await guest::save(live_, std::move(path), txn));
+    asked_ = EndCause{.reason = "saved", .why = "", .txn = std::move(txn)};
+    std::string command = "quit";
+    nlohmann::json arguments = nlohmann::json::object();
+    auto quit = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
+    // Lost: it went before it answered. The state is saved, and must not run on beside it.
+    if (!quit)
+      (void)kernel::signal_process(pidfd_.native_handle(), SIGKILL);
+  }
+  auto deadline = std::chrono::steady_clock::now() + kQuitTimeout;
+  co_return co_await until_ended(deadline);
+}
+
+asio::awaitable<Result<>> Guest::dump(std::string path, std::string format, registrar::Txn txn) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  if (ended_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  co_return co_await guest::dump(live_, std::move(path), std::move(format), std::move(txn));
+}
+
+asio::awaitable<Result<>> Guest::screenshot(std::string path, std::string format,
+                                            registrar::Txn txn) {
+  registrar::Turns::Turn turn = co_await live_.turns.next();
+  if (ended_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  co_return co_await guest::screenshot(live_, std::move(path), std::move(format), std::move(txn));
+}
+
+}  // namespace tenure::guest
