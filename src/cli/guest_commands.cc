@@ -298,8 +298,11 @@ int run_kill(const Options& options) {
 }
 
 int run_control(const Options& options) {
-  static const std::map<std::string, std::string> kDone = {
-      {"pause", "paused"}, {"resume", "resumed"}, {"reset", "reset"}, {"inject-nmi", "got an NMI"}};
+  static const std::map<std::string, std::string> kDone = {{"pause", "paused"},
+                                                           {"resume", "resumed"},
+                                                           {"reboot", "rebooted"},
+                                                           {"reset", "reset"},
+                                                           {"inject-nmi", "got an NMI"}};
   return run_simple(options, "Control", {{"guest", options.guest}, {"verb", options.command}},
                     kDone.at(options.command));
 }

@@ -34,6 +34,7 @@ constexpr Row kCommands[] = {
     {"insert", run_insert},      {"edit", run_edit},
     {"save", run_to_file},       {"dump", run_to_file},
     {"screenshot", run_to_file}, {"restore", run_restore},
+    {"reboot", run_control},
 };
 
 int run(const Options& options) {

@@ -132,6 +132,7 @@ const CommandSpec kCommands[] = {
     {"destroy", "End a guest at once", "GUEST", &Options::guest, "", "kill"},
     {"pause", "Stop a guest's vCPUs", "GUEST"},
     {"resume", "Let a paused guest go on", "GUEST"},
+    {"reboot", "Press a guest's power button, and begin anew once it is off", "GUEST"},
     {"reset", "Reset a guest as its reset button would", "GUEST"},
     {"inject-nmi", "Send a guest a non-maskable interrupt", "GUEST"},
     {"console", "Connect to a guest's serial console", "GUEST"},

@@ -66,7 +66,7 @@ class Guests {
   // The file that `stop --save` has kept of this guest; "" if there is none.
   std::string saved_state(const std::string& uuid) const;
   asio::awaitable<Result<>> kill(std::string guest, Requester who);
-  // pause, resume, reset, inject-nmi: guest::kVerbs.
+  // pause, resume, reboot, reset, inject-nmi: guest::kVerbs.
   asio::awaitable<Result<>> control(std::string verb, std::string guest, Requester who);
   // A device joins; returns its alias. `xml` is one element of <devices>.
   asio::awaitable<Result<std::string>> attach(std::string guest, std::string xml,

@@ -60,6 +60,10 @@ asio::awaitable<void> close_names(Borrower to, const std::vector<Hold>& loans) {
 }  // namespace
 
 asio::awaitable<void> end_abandoned(Borrower to, RunState& state, registrar::Txn txn) {
+  // Of a reboot that nobody waits for any more.
+  json poweroff = {{"shutdown", "poweroff"}};
+  std::string set_action = "set-action";
+  (void)co_await ask(to.qmp, std::move(set_action), std::move(poweroff));
   auto is_kept = [](const Hold& hold) { return !is_loan(hold.claim); };
   auto kept = std::ranges::stable_partition(to.holds, is_kept);
   std::vector<Hold> loans(std::make_move_iterator(kept.begin()),

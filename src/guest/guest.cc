@@ -14,6 +14,7 @@
 
 #include "domain/change.h"
 #include "guest/amount.h"
+#include "guest/reboot.h"
 #include "guest/wiring.h"
 
 namespace tenure::guest {
@@ -26,6 +27,7 @@ constexpr auto kQmpTimeout = 5s;
 // SIGKILL is answered when the kernel has torn the process down; more than this means a task stuck
 // in the kernel.
 constexpr auto kKillTimeout = 30s;
+constexpr auto kRebootTimeout = 60s;  // for the guest to shut down
 
 }  // namespace
 
@@ -336,9 +338,19 @@ asio::awaitable<Result<>> Guest::control(std::string verb, registrar::Txn txn, s
     co_return fail(Errc::Invalid, fmt::format("{}: no such operation", verb));
   if (!live_.qmp)
     co_return fail(Errc::Unsupported, verb + ": no monitor to this guest");
-  std::string command(known->qmp);
-  nlohmann::json arguments = nlohmann::json::object();
-  auto done = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
+  Result<> done;
+  if (known->qmp.empty()) {
+    done = co_await reboot(live_, kRebootTimeout);
+    if (done)
+      shutdown_reason_.clear();  // that of the shutdown before the reset
+  } else {
+    std::string command(known->qmp);
+    nlohmann::json arguments = nlohmann::json::object();
+    auto answer =
+        co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
+    if (!answer)
+      done = std::unexpected(std::move(answer).error());
+  }
   trail::Record record = control_record(verb, known->reason, live_.state, live_.domain->kvm);
   record.success = done.has_value();
   if (!done)

@@ -49,7 +49,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // ACPI shutdown; returns when the run has ended and every release is recorded. Timeout, with what
   // to do, if the guest does not answer within `timeout`; it may still do so later.
   asio::awaitable<Result<>> stop(registrar::Txn txn, std::chrono::seconds timeout);
-  // pause, resume, reset or inject-nmi (kVerbs): asks QEMU and records what came of it.
+  // pause, resume, reboot, reset or inject-nmi (kVerbs): asks QEMU and records what came of it.
   asio::awaitable<Result<>> control(std::string verb, registrar::Txn txn, std::string why = "");
   // SIGKILL to QEMU; returns when the run has ended and every release is recorded.
   asio::awaitable<Result<>> kill(registrar::Txn txn, std::string why = "");
@@ -121,12 +121,13 @@ class Guest : public std::enable_shared_from_this<Guest> {
 // What can be done to a running guest that changes no tenure. libvirt records none of them.
 struct Verb {
   std::string_view name;    // of the request, and op= of the record
-  std::string_view qmp;     // QEMU's command
+  std::string_view qmp;     // QEMU's command; "" for reboot, which is several
   std::string_view reason;  // reason= of the record
 };
 inline constexpr Verb kVerbs[] = {
     {"pause", "stop", "paused"},
     {"resume", "cont", "unpaused"},
+    {"reboot", "", "rebooted"},
     {"reset", "system_reset", "reset"},
     {"inject-nmi", "inject-nmi", "injected"},
 };
