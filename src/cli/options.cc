@@ -124,7 +124,7 @@ const CommandSpec kCommands[] = {
     {"save", "Write a guest's state to a file, and end it", "GUEST", &Options::guest, "", "",
      "FILE"},
     {"restore", "Start a guest from the file of save", "FILE", &Options::file,
-     "--require-fence --fence"},
+     "--require-fence --fence --discard-saved"},
     {"dump", "Write a guest's memory to a file", "GUEST", &Options::guest, "--format", "", "FILE"},
     {"screenshot", "Write a guest's first screen to a file", "GUEST", &Options::guest, "--format",
      "", "FILE"},

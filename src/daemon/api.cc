@@ -171,7 +171,7 @@ Api::Reply Api::start(json parameters, Requester who) {
 
 Api::Reply Api::stop(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
-  std::chrono::seconds timeout(parameters.value("timeout_s", uint32_t{60}));
+  std::chrono::seconds timeout(number<uint32_t>(parameters, "timeout_s").value_or(60));
   if (flag(parameters, "save").value_or(false)) {
     CO_TRY_OK(co_await guests_.stop_saving(std::move(guest), std::move(who)));
     co_return json::object();

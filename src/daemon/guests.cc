@@ -58,6 +58,8 @@ void Guests::adopt(std::vector<std::shared_ptr<Guest>> adopted) {
     if (Result<> gone = forget_saved(saved_state(guest->state().ref.uuid)); !gone)
       context_.log(gone.error().what());
   }
+  if (Result<> tidy = guest::tidy_managed_saves(context_.paths); !tidy)
+    context_.log(tidy.error().what());
 }
 
 void Guests::watch(const std::shared_ptr<Guest>& guest) {
@@ -232,6 +234,8 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::start_xml(std::string xm
     usable = domain::complete(**domain);
   if (usable)
     usable = check_free(**domain);
+  if (usable && !options.discard_saved)
+    usable = check_not_saved(to_string((*domain)->uuid), "");
   if (!usable) {
     std::string op = "start";
     GuestName name =
@@ -297,8 +301,13 @@ asio::awaitable<Result<>> Guests::control(std::string verb, std::string guest, R
         co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
   }
   CO_TRY(auto found, co_await running_or_refuse(verb, std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = std::move(who)};
-  co_return co_await found->control(std::move(verb), std::move(txn));
+  Txn txn{.id = context_.new_txn(), .who = who};
+  Result<> done = co_await found->control(verb, std::move(txn));
+  // What was tried has its own record; this had ended before its turn came.
+  if (!done && done.error().code() == Errc::Busy)
+    co_return std::unexpected(
+        co_await refuse(std::move(verb), name_of(*found), std::move(who), done.error()));
+  co_return done;
 }
 
 asio::awaitable<Result<std::string>> Guests::attach(std::string guest, std::string xml,

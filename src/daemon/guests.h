@@ -101,6 +101,8 @@ class Guests {
                                                                            std::string guest,
                                                                            Requester who);
   Result<> check_free(const domain::Domain& domain) const;
+  // Busy if `stop --save` keeps a state of it other than `path`, which would be stale from now on.
+  Result<> check_not_saved(const std::string& uuid, const std::string& path) const;
   void watch(const std::shared_ptr<guest::Guest>& guest);
   trail::Record definition_record(trail::Kind kind, const GuestName& guest, const std::string& virt,
                                   const Requester& who);

@@ -42,6 +42,16 @@ std::string Guests::saved_state(const std::string& uuid) const {
   return access(path.c_str(), F_OK) == 0 ? path : "";
 }
 
+Result<> Guests::check_not_saved(const std::string& uuid, const std::string& path) const {
+  std::string saved = saved_state(uuid);
+  if (saved.empty() || saved == path)
+    return {};
+  return fail(Errc::Busy,
+              fmt::format("its state is saved in {}; start the guest by its name to go on from "
+                          "there, or forget that with --discard-saved",
+                          saved));
+}
+
 asio::awaitable<Result<>> Guests::to_file(std::string guest, FileRequest request, Requester who) {
   std::string op = request.op;
   CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
@@ -90,19 +100,19 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::restore(std::string path
     if (live)
       *domain = std::move(*live);
     usable = live ? check_free(*domain) : fail(std::move(live).error().context(path));
+    if (usable && !options.discard_saved)
+      usable = check_not_saved(to_string(domain->uuid), path);
   }
   if (!usable) {
     std::string op = "restore";
     co_return std::unexpected(
         co_await refuse(std::move(op), std::move(name), std::move(who), usable.error()));
   }
-  std::string uuid = to_string(domain->uuid);
-  auto guest = co_await launch(std::move(domain), std::move(*saved), options, std::move(who));
-  // What `stop --save` kept has been used up: a second guest from it would write to the same disks
-  // with old knowledge of them.
-  if (guest && path == saved_state(uuid) && unlink(path.c_str()) < 0)
-    context_.log(sys_error("remove", path).what());
-  co_return guest;
+  std::string kept = saved_state(to_string(domain->uuid));
+  saved->once = path == kept;
+  if (!saved->once && !kept.empty() && unlink(kept.c_str()) < 0)  // discard_saved
+    context_.log(sys_error("remove", kept).what());
+  co_return co_await launch(std::move(domain), std::move(*saved), options, std::move(who));
 }
 
 }  // namespace tenure::daemon

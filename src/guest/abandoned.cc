@@ -9,6 +9,9 @@
 #include <asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
 
+#include "guest/answer.h"
+#include "guest/guest.h"
+
 namespace tenure::guest {
 namespace {
 
@@ -28,25 +31,73 @@ asio::awaitable<bool> is_migrating(qemu::Qmp& qmp) {
   json arguments = json::object();
   std::string command = "query-migrate";
   auto info = co_await ask(qmp, std::move(command), std::move(arguments));
-  std::string status = info && info->is_object() ? info->value("status", "") : "";
+  std::string status = info ? word_in(*info, "status") : "";
   co_return status == "setup" || status == "active" || status == "device" || status == "cancelling";
 }
 
-// No event would come: the capability may not be set, or the event has passed.
+asio::awaitable<bool> is_down(qemu::Qmp& qmp) {
+  json arguments = json::object();
+  std::string command = "query-status";
+  auto info = co_await ask(qmp, std::move(command), std::move(arguments));
+  co_return info&& word_in(*info, "status") == "shutdown";
+}
+
+// Whether it comes to an end. No event would tell: it may have passed before we came.
+asio::awaitable<bool> wait_while(Borrower to, asio::awaitable<bool> (*goes_on)(qemu::Qmp&)) {
+  asio::steady_timer timer(to.context.executor);
+  auto deadline = std::chrono::steady_clock::now() + kCancelTimeout;
+  for (;;) {
+    bool going_on = co_await goes_on(to.qmp);
+    if (!going_on || std::chrono::steady_clock::now() >= deadline)
+      co_return !going_on;
+    timer.expires_after(kLook);
+    asio::error_code error;
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+  }
+}
+
 asio::awaitable<void> cancel_migration(Borrower to) {
   json arguments = json::object();
   std::string command = "migrate_cancel";
   bool going_on = co_await is_migrating(to.qmp);
-  if (going_on)
-    (void)co_await ask(to.qmp, std::move(command), std::move(arguments));
-  asio::steady_timer timer(to.context.executor);
-  auto deadline = std::chrono::steady_clock::now() + kCancelTimeout;
-  while (going_on && std::chrono::steady_clock::now() < deadline) {
-    timer.expires_after(kLook);
-    asio::error_code error;
-    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
-    going_on = co_await is_migrating(to.qmp);
-  }
+  if (!going_on)
+    co_return;
+  (void)co_await ask(to.qmp, std::move(command), std::move(arguments));
+  (void)co_await wait_while(to, is_migrating);
+}
+
+asio::awaitable<Result<>> reset_and_go(Borrower to) {
+  json arguments = json::object();
+  std::string command = "system_reset";
+  CO_TRY_OK(co_await ask(to.qmp, std::move(command), arguments));
+  bool done = co_await wait_while(to, is_down);
+  if (!done)
+    co_return fail(Errc::Timeout, "QEMU did not reset the guest");
+  command = "cont";
+  CO_TRY_OK(co_await ask(to.qmp, std::move(command), arguments));
+  co_return Result<>{};
+}
+
+// The guest has shut down for a reboot that nobody waits for any more: QEMU waits for the reset,
+// and only that brings the guest back.
+asio::awaitable<void> finish_reboot(Borrower to, registrar::Txn txn) {
+  json poweroff = {{"shutdown", "poweroff"}};
+  std::string set_action = "set-action";
+  (void)co_await ask(to.qmp, std::move(set_action), std::move(poweroff));
+  bool down = co_await is_down(to.qmp);
+  if (!down)
+    co_return;
+  Result<> done = co_await reset_and_go(to);
+  bool kvm = to.state.ref.virt == "kvm";
+  trail::Record record = control_record("reboot", "rebooted", to.state, kvm);
+  record.success = done.has_value();
+  std::string why = "recovered: tenured died before it was done";
+  record.set("why", done ? why : why + "; " + done.error().what());
+  registrar::stamp(record, to.state.ref, txn);
+  std::vector<trail::Record> records{std::move(record)};
+  Result<> written = co_await to.context.journal.write(std::move(records));
+  if (!written)
+    to.context.log(fmt::format("{}: reboot: {}", to.state.ref.vm, written.error().what()));
 }
 
 asio::awaitable<void> close_names(Borrower to, const std::vector<Hold>& loans) {
@@ -60,10 +111,7 @@ asio::awaitable<void> close_names(Borrower to, const std::vector<Hold>& loans) {
 }  // namespace
 
 asio::awaitable<void> end_abandoned(Borrower to, RunState& state, registrar::Txn txn) {
-  // Of a reboot that nobody waits for any more.
-  json poweroff = {{"shutdown", "poweroff"}};
-  std::string set_action = "set-action";
-  (void)co_await ask(to.qmp, std::move(set_action), std::move(poweroff));
+  co_await finish_reboot(to, txn);
   auto is_kept = [](const Hold& hold) { return !is_loan(hold.claim); };
   auto kept = std::ranges::stable_partition(to.holds, is_kept);
   std::vector<Hold> loans(std::make_move_iterator(kept.begin()),

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "guest/answer.h"
 #include "guest/file_loan.h"
 #include "registrar/offload.h"
 
@@ -88,17 +89,19 @@ asio::awaitable<Result<json>> ask(Live& live, std::string command, json argument
 asio::awaitable<Result<json>> await_dump(Live& live, std::shared_ptr<Events::Expected> end) {
   for (int64_t before = -1;;) {
     auto event = co_await end->wait(kStall);
-    if (event)
-      co_return *event->data;
+    if (event) {
+      json result = event->data ? *event->data : json();
+      co_return result;
+    }
     end = live.events.expect([](const qemu::QmpEvent& e) { return e.name == "DUMP_COMPLETED"; });
     json arguments = json::object();
     std::string command = "query-dump";
     CO_TRY(json now, co_await ask(live, std::move(command), std::move(arguments)));
-    if (now.value("status", "") != "active") {
+    if (word_in(now, "status") != "active") {
       json result = {{"result", std::move(now)}};
       co_return result;
     }
-    auto completed = now.value("completed", int64_t{0});
+    auto completed = static_cast<int64_t>(number_in(now, "completed"));
     if (completed == before)
       co_return fail(Errc::Timeout, fmt::format("nothing was written for {} s", kStall.count()));
     before = completed;
@@ -113,13 +116,11 @@ asio::awaitable<Result<>> dump_to(Live& live, std::string name, std::string form
   std::string command = "dump-guest-memory";
   CO_TRY_OK(co_await ask(live, std::move(command), std::move(arguments)));
   CO_TRY(json result, co_await await_dump(live, std::move(end)));
-  auto what = result.find("result");
-  std::string status =
-      what != result.end() && what->is_object() ? what->value("status", "") : std::string();
-  if (status == "completed")
+  if (word_in(member(result, "result"), "status") == "completed")
     co_return Result<>{};
+  std::string why = word_in(result, "error");
   co_return fail(Errc::Io, fmt::format("writing the memory failed: {}",
-                                       result.value("error", "QEMU does not say why")));
+                                       why.empty() ? "QEMU does not say why" : why));
 }
 
 asio::awaitable<Result<>> picture_to(Live& live, std::string name, std::string format) {

@@ -42,6 +42,7 @@ class Events {
   bool deliver(const qemu::QmpEvent& event);
   // QEMU is gone: every wait ends.
   void close();
+  bool closed() const { return closed_; }
 
  private:
   asio::any_io_executor executor_;

@@ -24,13 +24,33 @@ constexpr auto kCloseTimeout = 5s;
 constexpr auto kLook = 2ms;
 constexpr std::array<std::string_view, 4> kRoles{"save", "restore", "dump", "screenshot"};
 
-model::Claim claim_on(const kernel::HostFile& file, std::string_view role) {
-  trail::Record record(trail::Kind::File);
-  record.set("reason", "open").set("old-file", "?").set("new-file", file.path);
-  record.set("role", role).set("access", role == "restore" ? "r" : "w");
-  if (file.rdev)
-    record.set("devtype", "b").set("rdev", rdev_hex(*file.rdev));
-  return model::claim_of(std::move(record));
+// A block device is let through the fence first: the record that readers of libvirt's trail look
+// for, and QEMU may open it anew by its descriptor (/proc/self/fd). Without a fence there is no
+// rule, and nothing is said of one.
+std::vector<model::Claim> claims_on(const kernel::HostFile& file, std::string_view role,
+                                    const Borrower& to) {
+  std::vector<model::Claim> claims;
+  std::string_view access = role == "restore" ? "r" : "w";
+  trail::Record lent(trail::Kind::File);
+  lent.set("reason", "open").set("old-file", "?").set("new-file", file.path);
+  lent.set("role", role).set("access", access);
+  if (file.rdev) {
+    std::string rdev = rdev_hex(*file.rdev);
+    lent.set("devtype", "b").set("rdev", rdev);
+    const RunState& state = to.state;
+    trail::Record rule(trail::Kind::CgroupPath);
+    rule.set("reason", "allow")
+        .set("cgroup", state.fence == "v2" ? state.cgroup_v2 : state.cgroup_v1)
+        .set("path", file.path)
+        .set("rdev", rdev)
+        .set("acl", access)
+        .set("devtype", "b")
+        .set("for", role);
+    if (to.seams.fence() != nullptr)
+      claims.push_back(model::claim_of(std::move(rule)));
+  }
+  claims.push_back(model::claim_of(std::move(lent)));
+  return claims;
 }
 
 asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command, json arguments,
@@ -57,8 +77,9 @@ asio::awaitable<void> until_closed(Borrower to, const std::vector<Hold>& loans) 
 }  // namespace
 
 bool is_loan(const model::Claim& claim) {
-  return claim.record.kind == trail::Kind::File &&
-         std::ranges::find(kRoles, claim.holder) != kRoles.end();
+  bool kind =
+      claim.record.kind == trail::Kind::File || claim.record.kind == trail::Kind::CgroupPath;
+  return kind && std::ranges::find(kRoles, claim.holder) != kRoles.end();
 }
 
 asio::awaitable<Result<std::vector<Hold>>> end_loans(Borrower to, registrar::Txn txn,
@@ -110,19 +131,22 @@ asio::awaitable<Result<std::string>> FileLoan::lend(const kernel::HostFile& file
                                                     LoanBy by) {
   by_ = by;
   name_ = "loan-" + role;
-  std::vector<model::Claim> claims;
-  claims.push_back(claim_on(file, role));
+  std::vector<model::Claim> claims = claims_on(file, role, to_);
   CO_TRY_OK(co_await operation_.intend(std::move(claims), std::nullopt));
-  Result<> done = co_await give(file);
-  if (done)
+  Result<> done = co_await operation_.apply();
+  bool allowed = done.has_value();
+  if (allowed)
+    done = co_await give(file);
+  if (allowed && done)
     done = co_await look(file);
-  if (!done)
+  if (allowed && !done)
     operation_.refuse_unconfirmed();
-  else
+  if (done)
     done = co_await operation_.conclude(std::nullopt);
   if (done)
     co_return name_;
-  co_await take_back();
+  if (allowed)
+    co_await take_back();
   Error why = std::move(done).error();
   Result<> undone = co_await operation_.roll_back(std::nullopt, why);
   for (Hold& hold : operation_.take_holds()) to_.holds.push_back(std::move(hold));

@@ -315,6 +315,11 @@ asio::awaitable<Result<>> Guest::until_ended(std::chrono::steady_clock::time_poi
 asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds timeout) {
   if (!live_.qmp)
     co_return fail(Errc::Unsupported, "stop: no monitor to this guest; use `tenure kill`");
+  {
+    registrar::Turns::Turn after_reboot = co_await button_.next();
+  }
+  if (ended_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
   asked_ = EndCause{.reason = "shutdown", .why = "", .txn = std::move(txn)};
   auto deadline = std::chrono::steady_clock::now() + timeout;
   std::string command = "system_powerdown";
@@ -332,25 +337,38 @@ asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds t
   co_return done;
 }
 
+asio::awaitable<Result<>> Guest::run_verb(const Verb& verb) {
+  if (verb.qmp.empty()) {
+    Result<> done = co_await reboot(live_, kRebootTimeout);
+    if (done)
+      shutdown_reason_.clear();  // that of the shutdown before the reset
+    co_return done;
+  }
+  std::string command(verb.qmp);
+  nlohmann::json arguments = nlohmann::json::object();
+  auto answer = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
+  if (!answer)
+    co_return std::unexpected(std::move(answer).error());
+  co_return Result<>{};
+}
+
 asio::awaitable<Result<>> Guest::control(std::string verb, registrar::Txn txn, std::string why) {
   auto known = std::ranges::find(kVerbs, verb, &Verb::name);
   if (known == std::end(kVerbs))
     co_return fail(Errc::Invalid, fmt::format("{}: no such operation", verb));
   if (!live_.qmp)
     co_return fail(Errc::Unsupported, verb + ": no monitor to this guest");
-  Result<> done;
-  if (known->qmp.empty()) {
-    done = co_await reboot(live_, kRebootTimeout);
-    if (done)
-      shutdown_reason_.clear();  // that of the shutdown before the reset
-  } else {
-    std::string command(known->qmp);
-    nlohmann::json arguments = nlohmann::json::object();
-    auto answer =
-        co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
-    if (!answer)
-      done = std::unexpected(std::move(answer).error());
-  }
+  // The button before the turn, as in save().
+  std::optional<registrar::Turns::Turn> button, turn;
+  if (known->qmp.empty())
+    button.emplace(co_await button_.next());
+  // What is being saved stands still; it must neither go on beside its own state nor, where the
+  // save fails, go on although it was to pause.
+  if (saving_)
+    turn.emplace(co_await live_.turns.next());
+  if (ended_ || saving_)
+    co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  Result<> done = co_await run_verb(*known);
   trail::Record record = control_record(verb, known->reason, live_.state, live_.domain->kvm);
   record.success = done.has_value();
   if (!done)

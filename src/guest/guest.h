@@ -35,6 +35,20 @@ struct Amounts {
   std::optional<uint32_t> vcpus, iothreads;
 };
 
+// What can be done to a running guest that changes no tenure. libvirt records none of them.
+struct Verb {
+  std::string_view name;    // of the request, and op= of the record
+  std::string_view qmp;     // QEMU's command; "" for reboot, which is several
+  std::string_view reason;  // reason= of the record
+};
+inline constexpr Verb kVerbs[] = {
+    {"pause", "stop", "paused"},
+    {"resume", "cont", "unpaused"},
+    {"reboot", "", "rebooted"},
+    {"reset", "system_reset", "reset"},
+    {"inject-nmi", "inject-nmi", "injected"},
+};
+
 class Guest : public std::enable_shared_from_this<Guest> {
  public:
   // `seams` refers to `domain`: both live here. `pidfd` is QEMU's.
@@ -104,6 +118,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   registrar::Txn own_txn() const;
 
   asio::awaitable<void> let_go(std::string alias);
+  asio::awaitable<Result<>> run_verb(const Verb& verb);
 
   Live live_;
   GuestEvents guest_events_{live_};
@@ -115,21 +130,11 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::optional<EndCause> asked_;        // stop or kill, who asked last
   std::optional<uint64_t> balloon_kib_;  // the last word of the balloon driver
   bool follows_balloon_ = false;
+  bool saving_ = false;
+  // The power button: what a shutdown means is QEMU's one setting, so a reboot, a stop and a save
+  // wait for each other.
+  registrar::Turns button_;
   bool ended_ = false;
-};
-
-// What can be done to a running guest that changes no tenure. libvirt records none of them.
-struct Verb {
-  std::string_view name;    // of the request, and op= of the record
-  std::string_view qmp;     // QEMU's command; "" for reboot, which is several
-  std::string_view reason;  // reason= of the record
-};
-inline constexpr Verb kVerbs[] = {
-    {"pause", "stop", "paused"},
-    {"resume", "cont", "unpaused"},
-    {"reboot", "", "rebooted"},
-    {"reset", "system_reset", "reset"},
-    {"inject-nmi", "inject-nmi", "injected"},
 };
 
 // The VIRT_CONTROL record of this run: op, reason and what is known of it.

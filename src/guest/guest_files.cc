@@ -21,11 +21,15 @@ constexpr auto kQuitTimeout = 30s;
 }  // namespace
 
 asio::awaitable<Result<>> Guest::save(std::string path, registrar::Txn txn) {
+  registrar::Turns::Turn button = co_await button_.next();
   {
     registrar::Turns::Turn turn = co_await live_.turns.next();
     if (ended_)
       co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
-    CO_TRY_OK(co_await guest::save(live_, std::move(path), txn));
+    saving_ = true;
+    Result<> done = co_await guest::save(live_, std::move(path), txn);
+    saving_ = done.has_value();
+    CO_TRY_OK(done);
     asked_ = EndCause{.reason = "saved", .why = "", .txn = std::move(txn)};
     std::string command = "quit";
     nlohmann::json arguments = nlohmann::json::object();

@@ -5,10 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "guest/answer.h"
 #include "guest/save_header.h"
 #include "registrar/offload.h"
 
@@ -44,7 +47,7 @@ bool is_over(const std::string& status) {
 
 std::shared_ptr<Events::Expected> expect_end(Events& events) {
   return events.expect([](const qemu::QmpEvent& event) {
-    return event.name == "MIGRATION" && is_over(event.data->value("status", ""));
+    return event.name == "MIGRATION" && is_over(word_in(event, "status"));
   });
 }
 
@@ -63,19 +66,18 @@ asio::awaitable<Result<std::string>> await_end(qemu::Qmp& qmp,
                                                std::shared_ptr<Events::Expected> end) {
   auto waited = co_await end->wait(kStall);
   if (waited) {
-    std::string status = waited->data->value("status", "");
+    std::string status = word_in(*waited, "status");
     co_return status;
   }
   std::string command = "query-migrate";
   CO_TRY(json info, co_await ask(qmp, std::move(command)));
-  std::string status = info.value("status", "");
+  std::string status = word_in(info, "status");
   co_return status;
 }
 
 // Of query-migrate: how far the stream is.
 uint64_t progress_of(const json& info) {
-  auto ram = info.find("ram");
-  return ram != info.end() && ram->is_object() ? ram->value("transferred", uint64_t{0}) : 0;
+  return number_in(member(info, "ram"), "transferred");
 }
 
 class Saver {
@@ -130,7 +132,7 @@ class Saver {
   asio::awaitable<Result<>> suspend() {
     std::string command = "query-status";
     CO_TRY(json status, co_await ask(*live_.qmp, std::move(command)));
-    was_running_ = status.value("running", false);
+    was_running_ = flag_in(status, "running");
     if (!was_running_)
       co_return Result<>{};
     live_.state.suspended = true;
@@ -191,7 +193,7 @@ class Saver {
   asio::awaitable<Result<>> explain(std::string status) {
     std::string command = "query-migrate";
     auto info = co_await ask(*live_.qmp, std::move(command));
-    std::string why = info ? info->value("error-desc", "") : "";
+    std::string why = info ? word_in(*info, "error-desc") : "";
     if (why.empty()) {
       std::string page(kSaveAlign, '\0');
       Result<> more = write_all(file_.fd.get(), page, path_);
@@ -283,7 +285,75 @@ Result<SaveHeader> read_header(const kernel::HostFile& file) {
   return header;
 }
 
+// The end of the loading; nullopt when QEMU is gone or reads nothing any more. How far it is shows
+// in the position of the descriptor that we share with it.
+asio::awaitable<std::optional<qemu::QmpEvent>> await_loaded(Events& events, const Saved& saved,
+                                                            std::shared_ptr<Events::Expected> end) {
+  for (off_t before = -1;;) {
+    auto event = co_await end->wait(kStall);
+    off_t now = lseek(saved.file.fd.get(), 0, SEEK_CUR);
+    if (event || events.closed() || now == before)
+      co_return event;
+    before = now;
+    end = expect_end(events);
+  }
+}
+
+std::string used_name(const Saved& saved) {
+  return saved.file.path + ".used";
+}
+
+Result<> move_file(const std::string& from, const std::string& to) {
+  if (rename(from.c_str(), to.c_str()) < 0)
+    return fail_sys("rename to " + to, from);
+  return {};
+}
+
+bool is_unfinished(const std::string& path) {
+  auto file = kernel::open_input(path);
+  auto first = file ? read_exactly(*file, kSaveAlign) : fail(file.error());
+  if (!first)
+    return file.has_value();  // not even a head
+  auto size = save_head_size(*first);
+  auto head = size ? read_exactly(*file, *size) : fail(size.error());
+  auto header = head ? decode_save_header(*head) : fail(head.error());
+  return header && !header->complete;
+}
+
 }  // namespace
+
+Result<> take_away(const Saved& saved) {
+  return saved.once ? move_file(saved.file.path, used_name(saved)) : Result<>{};
+}
+
+Result<> put_back(const Saved& saved) {
+  return saved.once ? move_file(used_name(saved), saved.file.path) : Result<>{};
+}
+
+Result<> used_up(const Saved& saved) {
+  if (saved.once && unlink(used_name(saved).c_str()) < 0)
+    return fail_sys("remove", used_name(saved));
+  return {};
+}
+
+Result<> tidy_managed_saves(const Paths& paths) {
+  std::error_code error;
+  std::filesystem::directory_iterator files(paths.state + "/save", error);
+  if (error)
+    return {};  // nothing was ever saved
+  std::vector<std::string> left;
+  for (; files != std::filesystem::directory_iterator(); files.increment(error)) {
+    std::string path = files->path().string();
+    if (path.ends_with(".used") || is_unfinished(path))
+      left.push_back(std::move(path));
+    if (error)
+      break;
+  }
+  for (const std::string& path : left)
+    if (unlink(path.c_str()) < 0 && errno != ENOENT)
+      return fail_sys("remove", path);
+  return {};
+}
 
 std::string managed_save_path(const Paths& paths, const std::string& uuid) {
   return paths.state + "/save/" + uuid;
@@ -325,12 +395,10 @@ asio::awaitable<Result<>> load(Borrower to, Events& events, const Saved& saved,
   Result<> done;
   if (!begun)
     done = std::unexpected(std::move(begun).error());
-  // QEMU reads as fast as the disk; nothing for this long means that it never will be done.
-  constexpr auto kLoadTimeout = 3600s;
   std::optional<qemu::QmpEvent> event;
   if (done)
-    event = co_await end->wait(kLoadTimeout);
-  if (done && (!event || event->data->value("status", "") != "completed"))
+    event = co_await await_loaded(events, saved, std::move(end));
+  if (done && (!event || word_in(*event, "status") != "completed"))
     done = fail(event ? Errc::Io : Errc::Lost, saved.file.path + ": QEMU could not load the state");
   std::string why = done ? "" : done.error().what();
   Result<> ended = co_await loan->end(std::move(why));

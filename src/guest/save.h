@@ -23,6 +23,8 @@ struct Saved {
   kernel::HostFile file;  // at the beginning of the stream
   RunState run;           // the definition, and what had joined and left
   bool paused = false;    // it was, when it was saved
+  // Of `stop --save`: gone before the guest goes on, for its disks change from then on.
+  bool once = false;
 };
 
 // Opens and checks it. Errors: those of kernel::open_input(); Invalid, Unsupported, Corrupt: it is
@@ -35,5 +37,13 @@ asio::awaitable<Result<>> load(Borrower to, Events& events, const Saved& saved, 
 
 // Where `stop --save` keeps a guest's state: state/save/UUID.
 std::string managed_save_path(const Paths& paths, const std::string& uuid);
+
+// Removes what a tenured that died has left there: states that were never finished, or are used up.
+Result<> tidy_managed_saves(const Paths& paths);
+
+// Just before its guest goes on. put_back(): it did not; used_up(): it did. Nothing unless `once`.
+Result<> take_away(const Saved& saved);
+Result<> put_back(const Saved& saved);
+Result<> used_up(const Saved& saved);
 
 }  // namespace tenure::guest

@@ -241,16 +241,27 @@ class Starter {
   }
 
   asio::awaitable<Result<>> resume() {
-    if (saved_ && saved_->paused)
-      co_return Result<>{};
+    if (!saved_)
+      co_return co_await go();
+    CO_TRY_OK(take_away(*saved_));
+    Result<> done;
+    if (!saved_->paused)
+      done = co_await go();
+    Result<> kept = done ? used_up(*saved_) : put_back(*saved_);
+    if (!kept)
+      context_.log(kept.error().what());
+    if (!done || !std::exchange(state_.suspended, false))
+      co_return done;
+    co_return save_run(context_.paths, state_);
+  }
+
+  asio::awaitable<Result<>> go() {
     std::string command = "cont";
     nlohmann::json arguments = nlohmann::json::object();
     auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kCommandTimeout);
     if (!done)
       co_return std::unexpected(std::move(done).error().context("cont"));
-    if (!std::exchange(state_.suspended, false))
-      co_return Result<>{};
-    co_return save_run(context_.paths, state_);
+    co_return Result<>{};
   }
 
   asio::awaitable<void> reap() {
