@@ -184,13 +184,7 @@ Result<> confirm_iothreads(const Scene& scene, Claim& claim) {
 // Read once by QEMU before its greeting; that it greets is the proof. A file that it was lent is
 // seen in its table (after the death of a tenured in the midst of a save).
 Result<> confirm_read(const Scene& scene, Claim& claim) {
-  if (!is_loan(claim))
-    return {};
-  TRY(kernel::NodeFacts node, kernel::node_facts(claim.id));
-  auto held = [&](const kernel::OpenFile& file) { return same_file(file, node); };
-  if (std::ranges::any_of(scene.answers.files, held))
-    return {};
-  return fail(not_borne_out(claim, "QEMU does not have it open"));
+  return is_loan(claim) ? confirm_opened(scene, claim) : Result<>{};
 }
 
 struct Check {

@@ -393,6 +393,9 @@ asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context,
   context.journal.resume(std::move(replay.gap));
   std::map<std::string, RunState> states = states_by_uuid(context);
   std::vector<std::shared_ptr<Guest>> adopted;
+  for (const std::string& uuid : stateless_runs(context.paths))
+    if (!replay.open.contains(uuid))
+      states.try_emplace(uuid);
   for (auto& [uuid, run] : replay.open) {
     std::optional<RunState> state;
     if (auto found = states.extract(uuid); !found.empty())

@@ -120,6 +120,16 @@ Result<std::vector<Result<RunState>>> load_runs(const Paths& paths) {
   return runs;
 }
 
+std::vector<std::string> stateless_runs(const Paths& paths) {
+  std::vector<std::string> found;
+  std::error_code error;
+  std::filesystem::directory_iterator folder(paths.runtime + "/runs", error);
+  for (; !error && folder != std::filesystem::directory_iterator(); folder.increment(error))
+    if (std::error_code ignored; !std::filesystem::exists(folder->path() / "state.json", ignored))
+      found.push_back(folder->path().filename().string());
+  return found;
+}
+
 Result<> forget_run(const Paths& paths, const std::string& uuid) {
   std::error_code error;
   std::filesystem::remove_all(run_dir(paths, uuid), error);

@@ -63,6 +63,8 @@ Result<> save_run(const Paths& paths, const RunState& state);
 Result<RunState> load_run(const std::string& path);
 // All runs that have a state file; a file that cannot be read is an error of its own in the list.
 Result<std::vector<Result<RunState>>> load_runs(const Paths& paths);
+// The uuids of folders without a state file: a daemon died before its first word in there.
+std::vector<std::string> stateless_runs(const Paths& paths);
 // Removes the run's folder and what is in it.
 Result<> forget_run(const Paths& paths, const std::string& uuid);
 

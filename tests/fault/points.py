@@ -96,6 +96,9 @@ class Subject:
         """Arguments of `tenure`; None where tenured itself is what is run (its recovery)."""
         raise NotImplementedError
 
+    def settle(self, operation, code):
+        """Before the judgement: waits for what goes on by itself after the operation."""
+
     def judge(self, operation, code, running):
         """What the client was told (exit code, None if it heard nothing) must be what is true."""
         raise NotImplementedError
@@ -187,6 +190,7 @@ class Subject:
         if code is None and point.fault != "KILL":
             raise AssertionError(f"{self.said}; the fault was {hit}")
         self.instance.end_daemon(signal.SIGKILL)
+        self.settle(point.operation, code)
         running = witness.agree(self.instance)
         self.judge(point.operation, code, running)
         return "hit" if hit else "not reached"
