@@ -252,7 +252,11 @@ class Starter {
       context_.log(kept.error().what());
     if (!done || !std::exchange(state_.suspended, false))
       co_return done;
-    co_return save_run(context_.paths, state_);
+    // It runs, and what it came from is used up: that a next tenured says `cont` again is no reason
+    // to end it.
+    if (Result<> noted = save_run(context_.paths, state_); !noted)
+      context_.log(noted.error().what());
+    co_return done;
   }
 
   asio::awaitable<Result<>> go() {
