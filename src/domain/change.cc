@@ -16,7 +16,7 @@ namespace {
 // The lists of devices that come and go.
 auto lists(auto& d) {
   return std::tie(d.disks, d.interfaces, d.chardevs, d.inputs, d.sounds, d.rngs, d.watchdogs,
-                  d.controllers, d.memories);
+                  d.controllers, d.memories, d.shmems, d.hostdevs);
 }
 
 template <class D, class F>
@@ -100,6 +100,12 @@ std::vector<std::string> words(const Input& x) {
 }
 std::vector<std::string> words(const Rng& x) {
   return {x.info.alias, x.path};
+}
+std::vector<std::string> words(const Shmem& x) {
+  return {x.info.alias, x.name, x.server};
+}
+std::vector<std::string> words(const Hostdev& x) {
+  return {x.info.alias, host_address(x)};
 }
 std::vector<std::string> words(const auto& x) {
   return {x.info.alias};

@@ -147,6 +147,18 @@ Result<> check_audio(const Domain& d) {
   return {};
 }
 
+// One thing of the host under two names would be two holders of what only one can use.
+Result<> check_host_devices(const Domain& d) {
+  std::set<std::string> hostdevs, shmems;
+  for (const Hostdev& x : d.hostdevs)
+    if (!hostdevs.insert(host_address(x)).second)
+      return fail(error_at(d, x.info.place, "<hostdev>: a second one of " + host_address(x)));
+  for (const Shmem& x : d.shmems)
+    if (!shmems.insert(x.name).second)
+      return fail(error_at(d, x.info.place, "<shmem>: a second one of this name"));
+  return {};
+}
+
 Result<> check_iothreads(const Domain& d) {
   const auto missing = [&](std::optional<uint32_t> id) { return id && *id > d.iothreads; };
   for (const Disk& disk : d.disks) {
@@ -209,6 +221,7 @@ Result<> check_boot(const Domain& d) {
   };
   for (const Disk& disk : d.disks) TRY_OK(check(disk.info));
   for (const Interface& nic : d.interfaces) TRY_OK(check(nic.info));
+  for (const Hostdev& hostdev : d.hostdevs) TRY_OK(check(hostdev.info));
   const auto refuse = [&](const DeviceInfo& info) -> Result<> {
     if (!info.boot_order)
       return {};
@@ -223,6 +236,7 @@ Result<> check_boot(const Domain& d) {
   for (const auto& x : d.watchdogs) TRY_OK(refuse(x.info));
   for (const auto& x : d.panics) TRY_OK(refuse(x.info));
   for (const auto& x : d.memories) TRY_OK(refuse(x.info));
+  for (const auto& x : d.shmems) TRY_OK(refuse(x.info));
   if (d.memballoon)
     TRY_OK(refuse(d.memballoon->info));
   if (d.iommu)
@@ -250,7 +264,7 @@ Result<> check_unused_addresses(const Domain& d) {
       TRY_OK(only(c.info, AddressKind::Isa));
   }
   for (const Input& x : d.inputs) {
-    if (x.bus == "ps2")
+    if (x.bus == "ps2" || x.bus.empty())
       TRY_OK(only(x.info, AddressKind::None));
   }
   for (const Sound& x : d.sounds) {
@@ -280,6 +294,7 @@ Result<> check(const Domain& domain) {
   TRY_OK(check_single(domain));
   TRY_OK(check_audio(domain));
   TRY_OK(check_iothreads(domain));
+  TRY_OK(check_host_devices(domain));
   TRY_OK(check_boot(domain));
   return check_unused_addresses(domain);
 }

@@ -47,6 +47,8 @@ std::string_view role_prefix(ChardevRole role) {
       return "console";
     case ChardevRole::Channel:
       return "channel";
+    case ChardevRole::Redir:
+      return "redir";
   }
   return "";
 }
@@ -79,7 +81,7 @@ class Names {
 };
 
 Result<> name_chardevs(Domain& d, Names& names) {
-  std::array<size_t, 4> count{};
+  std::array<size_t, 5> count{};
   // A console's number counts the serial console that is not listed.
   for (Chardev& c : d.chardevs) {
     size_t& n = count.at(static_cast<size_t>(c.role));
@@ -111,6 +113,8 @@ Result<> check_unique(const Domain& d) {
   TRY_OK(check(d.sounds));
   TRY_OK(check(d.rngs));
   TRY_OK(check(d.memories));
+  TRY_OK(check(d.shmems));
+  TRY_OK(check(d.hostdevs));
   return check(d.watchdogs);
 }
 
@@ -135,6 +139,8 @@ Result<> assign_aliases(Domain& d) {
   TRY_OK(name_all(d.rngs, "rng", names));
   TRY_OK(name_all(d.watchdogs, "watchdog", names));
   TRY_OK(name_all(d.panics, "panic", names));
+  TRY_OK(name_all(d.shmems, "shmem", names));
+  TRY_OK(name_all(d.hostdevs, "hostdev", names));
   name_modules(d);
   for (MemoryDevice& memory : d.memories) TRY_OK(names.give(memory.info, memory.info.alias));
   if (d.iommu)
@@ -166,6 +172,8 @@ Result<> assign_new_aliases(Domain& d) {
   number(d.sounds, "sound");
   number(d.rngs, "rng");
   number(d.watchdogs, "watchdog");
+  number(d.shmems, "shmem");
+  number(d.hostdevs, "hostdev");
   name_modules(d);
   for (Chardev& c : d.chardevs) taken.insert(c.info.alias);
   for (Chardev& c : d.chardevs)

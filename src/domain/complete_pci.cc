@@ -388,6 +388,10 @@ void Allocator::list_rest(std::vector<PciDevice>& all) {
     if (x.bus == "virtio")
       all.push_back({&x.info, virtio(d_, x.model), "<disk>"});
   }
+  for (Hostdev& x : d_.hostdevs) {
+    if (x.kind != HostdevKind::Usb)
+      all.push_back({&x.info, is_q35(d_) ? Plug::Express : Plug::Conventional, "<hostdev>"});
+  }
   if (d_.memballoon && d_.memballoon->model != "none") {
     all.push_back({&d_.memballoon->info, virtio(d_, d_.memballoon->model), "<memballoon>"});
   }
@@ -402,6 +406,7 @@ void Allocator::list_rest(std::vector<PciDevice>& all) {
     const bool express = is_q35(d_) && (x.model == "virtio" || x.model == "bochs");
     all.push_back({&x.info, express ? Plug::Express : Plug::Conventional, "<video>"});
   }
+  for (Shmem& x : d_.shmems) all.push_back({&x.info, Plug::Conventional, "<shmem>"});
   for (Input& x : d_.inputs) {
     if (x.bus == "virtio")
       all.push_back({&x.info, virtio(d_, x.model), "<input>"});

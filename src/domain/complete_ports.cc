@@ -103,7 +103,11 @@ std::vector<DeviceInfo*> usb_devices(Domain& d) {
       all.push_back(&x.info);
   }
   for (Chardev& x : d.chardevs) {
-    if (x.target_type == "usb-serial")
+    if (x.target_type == "usb-serial" || x.role == ChardevRole::Redir)
+      all.push_back(&x.info);
+  }
+  for (Hostdev& x : d.hostdevs) {
+    if (x.kind == HostdevKind::Usb)
       all.push_back(&x.info);
   }
   return all;

@@ -143,31 +143,36 @@ struct Interface {
   std::optional<bool> link_up;  // <link state=/>; a link is up if it is not given
 };
 
-enum class ChardevRole { Serial, Parallel, Console, Channel };
-enum class ChardevKind { Pty, Unix, File, Null, Dev };
+enum class ChardevRole { Serial, Parallel, Console, Channel, Redir };
+enum class ChardevKind { Pty, Unix, File, Null, Dev, Tcp };
 
-// <serial>, <parallel>, <console> and <channel>. The first serial console is the serial port itself
-// and is not listed.
+// <serial>, <parallel>, <console>, <channel> and <redirdev> (USB devices from afar). The first
+// serial console is the serial port itself and is not listed.
 struct Chardev {
   DeviceInfo info;
   ChardevRole role = ChardevRole::Serial;
   ChardevKind kind = ChardevKind::Pty;
-  std::string path;          // Unix, File, Dev. A channel's missing Unix path is made at run time
-  bool listen = false;       // Unix: mode='bind'
-  bool append = false;       // File
-  std::string target_type;   // serial: isa-serial, pci-serial, usb-serial, isa-debug; console,
-                             // channel: virtio
-  std::string target_model;  // isa-serial, pci-serial, isa-debugcon …
+  std::string path;           // Unix, File, Dev. A channel's missing Unix path is made at run time
+  bool listen = false;        // Unix, Tcp: mode='bind'
+  std::string host, service;  // Tcp
+  bool telnet = false;        // Tcp
+  bool append = false;        // File
+  std::string target_type;    // serial: isa-serial, pci-serial, usb-serial, isa-debug; console,
+                              // channel: virtio
+  std::string target_model;   // isa-serial, pci-serial, isa-debugcon …
   std::optional<uint32_t> port;
   std::string name;  // channel: "org.qemu.guest_agent.0"
 };
 
 struct Input {
   DeviceInfo info;
-  std::string type;   // mouse, keyboard, tablet, passthrough
-  std::string bus;    // ps2, usb, virtio
-  std::string evdev;  // passthrough: the host's /dev/input/eventN
+  std::string type;   // mouse, keyboard, tablet, passthrough, evdev
+  std::string bus;    // ps2, usb, virtio; "" of evdev, which has none
+  std::string evdev;  // passthrough, evdev: the host's /dev/input/eventN
   std::string model;
+  std::optional<bool> repeat;  // evdev
+  bool grab_all = false;       // evdev: what it grabs, all others grab with it
+  std::string grab_toggle;     // evdev: "ctrl-ctrl", "alt-alt" …
 };
 
 struct Sound {

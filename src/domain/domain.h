@@ -185,6 +185,8 @@ struct Domain {
   std::vector<Panic> panics;
   std::optional<Iommu> iommu;
   std::vector<MemoryDevice> memories;
+  std::vector<Shmem> shmems;
+  std::vector<Hostdev> hostdevs;
 };
 
 // Reads a definition. `source_name` (a file's name) leads each message:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Devices that bring something of the host into the guest beside disks and networks: memory that is
-// plugged. Plain values, as in device.h.
+// plugged, memory that is shared, USB and PCI devices. Plain values, as in device.h.
 #pragma once
 
 #include <cstdint>
@@ -27,5 +27,35 @@ struct MemoryDevice {
   std::optional<uint64_t> page_kib;  // pages of the host; nullopt: as memoryBacking says
   std::string nodeset;               // nodes of the host: "0,2-3"; "" for any
 };
+
+enum class ShmemKind { Plain, Doorbell };
+
+// <shmem>: a file of /dev/shm, or what a server of ivshmem hands out.
+struct Shmem {
+  DeviceInfo info;
+  std::string name;
+  ShmemKind kind = ShmemKind::Plain;
+  uint64_t size_kib = 0;  // Plain
+  std::string server;     // Doorbell: the server's socket
+  std::optional<uint32_t> vectors;
+  std::optional<bool> ioeventfd;
+};
+
+enum class HostdevKind { Usb, Pci, Mdev };
+
+// <hostdev mode='subsystem'>: a device of the host, by vendor and product or by its place.
+struct Hostdev {
+  DeviceInfo info;
+  HostdevKind kind = HostdevKind::Usb;
+  bool managed = false;  // Pci: Tenure may bind it to vfio-pci, and gives it back
+  std::optional<uint32_t> vendor, product;      // Usb
+  std::optional<uint32_t> usb_bus, usb_device;  // Usb, of the host
+  std::string host;                             // Pci: "0000:01:00.0"; Mdev: the uuid
+  std::optional<bool> rom_bar;
+};
+
+// "0000:01:00.0", the uuid of an mdev, "001.004" of a USB device, or "1d6b:0104" if only that is
+// given.
+std::string host_address(const Hostdev& hostdev);
 
 }  // namespace tenure::domain

@@ -38,6 +38,9 @@ Sound parse_sound(const Element& e);
 Audio parse_audio(const Element& e);
 // parse_memory.cc
 MemoryDevice parse_memory_device(const Element& e);
+// parse_host_device.cc
+Hostdev parse_hostdev(const Element& e);
+Shmem parse_shmem(const Element& e);
 // parse_device.cc: all of <devices>, one of them, and its small ones
 void parse_devices(const Element& e, Domain& domain);
 void parse_device(const Element& e, Domain& domain);

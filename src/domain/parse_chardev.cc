@@ -2,6 +2,7 @@
 // <serial>, <parallel>, <console> and <channel>: one shape, four roles.
 #include <algorithm>
 #include <array>
+#include <cctype>
 
 #include "base/text.h"
 #include "domain/parse.h"
@@ -13,11 +14,12 @@ struct KindName {
   std::string_view name;
   ChardevKind kind;
 };
-constexpr std::array<KindName, 5> kKinds = {{{"pty", ChardevKind::Pty},
+constexpr std::array<KindName, 6> kKinds = {{{"pty", ChardevKind::Pty},
                                              {"unix", ChardevKind::Unix},
                                              {"file", ChardevKind::File},
                                              {"null", ChardevKind::Null},
-                                             {"dev", ChardevKind::Dev}}};
+                                             {"dev", ChardevKind::Dev},
+                                             {"tcp", ChardevKind::Tcp}}};
 constexpr size_t kMaxSocketPath =
     107;  // sockaddr_un.sun_path with its NUL is 108 bytes, man 7 unix
 
@@ -30,7 +32,41 @@ ChardevKind parse_kind(const Element& e) {
   return ChardevKind::Null;
 }
 
+// A host's name or address, a port's number or name.
+bool is_plain_name(std::string_view name) {
+  const auto plain = [](char c) {
+    return (std::isalnum(static_cast<unsigned char>(c)) != 0) || c == '-' || c == '.' || c == ':' ||
+           c == '_';
+  };
+  return !name.empty() && name.size() <= 255 && std::ranges::all_of(name, plain);
+}
+
+void parse_tcp(const Element& e, Chardev& dev) {
+  if (auto source = e.child("source")) {
+    dev.listen = source->choice("mode", {"bind", "connect"}) == "bind";
+    dev.host = source->string("host");
+    dev.service = source->string("service");
+    if (!is_plain_name(dev.host) || !is_plain_name(dev.service))
+      source->invalid("host and service must be given, of letters, digits and -._:");
+    source->choice("tls", {"no"});
+  } else {
+    e.invalid("<source> is missing");
+  }
+}
+
+// Beside <source>: how the stream speaks.
+void parse_protocol(const Element& e, Chardev& dev) {
+  if (auto protocol = e.child("protocol")) {
+    const std::string type = protocol->choice("type", {"raw", "telnet"});
+    dev.telnet = type == "telnet";
+    if (dev.telnet && dev.kind != ChardevKind::Tcp)
+      protocol->invalid("only tcp speaks telnet");
+  }
+}
+
 void parse_source(const Element& e, Chardev& dev) {
+  if (dev.kind == ChardevKind::Tcp)
+    return parse_tcp(e, dev);
   auto source = e.child("source");
   if (source && dev.kind != ChardevKind::Null) {
     // The path of a pty is where it was in an earlier run; each run gets a new one.
@@ -90,6 +126,12 @@ Chardev parse_chardev(const Element& e, ChardevRole role) {
   if (role == ChardevRole::Console)
     static_cast<void>(e.path("tty"));
   parse_source(e, dev);
+  parse_protocol(e, dev);
+  if (role == ChardevRole::Redir) {
+    e.choice("bus", {"usb"});
+    if (dev.kind != ChardevKind::Tcp && dev.kind != ChardevKind::Unix)
+      e.unsupported("a redirected device comes by tcp or unix");
+  }
   if (auto target = e.child("target"))
     parse_target(*target, dev);
   if (role == ChardevRole::Channel && dev.target_type.empty())

@@ -10,9 +10,27 @@
 namespace tenure::domain {
 namespace {
 
+// A device of the host whose events QEMU takes for its own keyboard and mouse; the guest sees
+// nothing of it.
+Input parse_evdev(const Element& e, Input input) {
+  if (auto source = e.child("source")) {
+    input.evdev = source->path("dev");
+    input.grab_all = source->choice("grab", {"all"}) == "all";
+    input.repeat = source->flag("repeat");
+    input.grab_toggle = source->choice(
+        "grabToggle",
+        {"ctrl-ctrl", "alt-alt", "shift-shift", "meta-meta", "scrolllock", "ctrl-scrolllock"});
+  }
+  if (input.evdev.empty())
+    e.invalid("<source dev=> is missing");
+  return input;
+}
+
 Input parse_input(const Element& e) {
   Input input{.info = parse_info(e)};
-  input.type = e.choice("type", {"mouse", "keyboard", "tablet", "passthrough"});
+  input.type = e.choice("type", {"mouse", "keyboard", "tablet", "passthrough", "evdev"});
+  if (input.type == "evdev")
+    return parse_evdev(e, std::move(input));
   input.bus = e.choice("bus", {"ps2", "usb", "virtio"});
   if (input.bus.empty()) {
     input.bus = input.type == "tablet" ? "usb" : input.type == "passthrough" ? "virtio" : "ps2";
@@ -139,7 +157,7 @@ struct DeviceParser {
   const char* name;
   void (*parse)(const Element&, Domain&);
 };
-constexpr std::array<DeviceParser, 19> kDevices = {{
+constexpr std::array<DeviceParser, 22> kDevices = {{
     {"emulator", parse_emulator},
     {"controller", append<parse_controller, &Domain::controllers>},
     {"disk", append<parse_disk, &Domain::disks>},
@@ -159,6 +177,9 @@ constexpr std::array<DeviceParser, 19> kDevices = {{
     {"panic", append<parse_panic, &Domain::panics>},
     {"iommu", only_one<parse_iommu, &Domain::iommu>},
     {"memory", append<parse_memory_device, &Domain::memories>},
+    {"shmem", append<parse_shmem, &Domain::shmems>},
+    {"hostdev", append<parse_hostdev, &Domain::hostdevs>},
+    {"redirdev", append_chardev<ChardevRole::Redir>},
 }};
 
 }  // namespace

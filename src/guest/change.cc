@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/change.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "domain/change.h"
 #include "guest/ask.h"
 #include "guest/confirm.h"
+#include "guest/host_devices.h"
+#include "guest/let_go.h"
 #include "guest/module.h"
 #include "guest/plan.h"
 #include "guest/steps.h"
@@ -67,7 +71,9 @@ class Attacher {
 
  private:
   asio::awaitable<Result<>> steps() {
+    CO_TRY_OK(co_await bind_host_drivers(operation_, device_, live_.options));
     CO_TRY(facts_, look_up(device_, live_.options, Missing::Refuse));
+    CO_TRY_OK(raise_locked(live_.state.process.pid, *live_.domain));
     Plan plan = plan_devices(device_, facts_, live_.options);
     nodes_ = std::move(plan.nodes);
     std::vector<model::Claim> claims = std::move(plan.claims);
@@ -90,7 +96,19 @@ class Attacher {
     CO_TRY(ChardevSockets sockets, bind_sockets(device_, live_.options));
     qemu::Wiring wiring{
         .kvm = device_.kvm, .images = facts_.chains, .runtime_dir = live_.options.runtime_dir};
+    for (const auto& [alias, hostdev] : facts_.hostdevs) wiring.usb_nodes[alias] = hostdev.node;
     CO_TRY_OK(co_await hand_over(wiring, sockets));
+    Result<> plugged = co_await run_commands(wiring);
+    if (fdset_) {
+      qemu::Command command{"remove-fd", {{"fdset-id", *std::exchange(fdset_, std::nullopt)}}};
+      auto removed = co_await ask(live_, std::move(command));
+      if (!removed && plugged)
+        plugged = std::unexpected(std::move(removed).error());
+    }
+    co_return plugged;
+  }
+
+  asio::awaitable<Result<>> run_commands(const qemu::Wiring& wiring) {
     CO_TRY(std::vector<qemu::Command> commands,
            qemu::plug_commands(device_, *live_.domain, wiring));
     for (qemu::Command& command : commands) {
@@ -103,7 +121,7 @@ class Attacher {
         co_return std::unexpected(std::move(answer).error());
     }
     // Goes with the device; no undo of its own.
-    commands = qemu::link_commands(device_);
+    commands = qemu::finish_commands(device_);
     for (qemu::Command& command : commands) CO_TRY_OK(co_await ask(live_, std::move(command)));
     co_return Result<>{};
   }
@@ -118,11 +136,30 @@ class Attacher {
       for (const kernel::NetFd& fd : nic->second.vhost)
         CO_TRY_OK(co_await give("vhost", fd.fd.get(), names.vhost_fds));
     }
+    for (const domain::Shmem& shmem : device_.shmems)
+      if (live_.options.uid && shmem.kind == domain::ShmemKind::Plain)
+        CO_TRY_OK(co_await give_shared(shmem, wiring));
     for (const auto& [alias, fd] : sockets) {
       std::vector<std::string> names;
       CO_TRY_OK(co_await give("socket", fd.get(), names));
       wiring.socket_fds[alias] = names.front();
     }
+    co_return Result<>{};
+  }
+
+  // QEMU has a /dev/shm of its own: it opens the file anew by the descriptor that it is lent.
+  asio::awaitable<Result<>> give_shared(const domain::Shmem& shmem, qemu::Wiring& wiring) {
+    std::string path = "/dev/shm/" + shmem.name;
+    CO_TRY(UniqueFd fd, open_file(path, O_RDWR | O_NOFOLLOW));
+    qemu::Command command{"add-fd", json::object()};
+    std::vector<int> fds{fd.get()};
+    CO_TRY(json answer, co_await ask(live_, std::move(command), std::move(fds)));
+    if (!answer.is_object() || !answer.value("fd", json()).is_number_unsigned() ||
+        !answer.value("fdset-id", json()).is_number_unsigned())
+      co_return fail(Errc::Corrupt, "add-fd: QEMU names no descriptor");
+    fdset_ = answer["fdset-id"].get<uint64_t>();
+    wiring.shared_files[shmem.info.alias] =
+        fmt::format("/proc/self/fd/{}", answer["fd"].get<uint64_t>());
     co_return Result<>{};
   }
 
@@ -184,6 +221,7 @@ class Attacher {
   Facts facts_;
   std::vector<kernel::DevNode> nodes_;
   std::vector<qemu::Command> done_;  // undoes what QEMU has done
+  std::optional<uint64_t> fdset_;    // lent for the time of the plugging
 };
 
 // A controller takes what sits on it along; who wants that names the devices.
@@ -203,6 +241,11 @@ Result<> check_unused(const Live& live, const domain::Domain& device) {
   for (const auto& nic : live.domain->interfaces) used |= on_it(nic.info, "pci");
   for (const auto& input : live.domain->inputs)
     used |= on_it(input.info, input.bus == "usb" ? "usb" : "pci");
+  for (const auto& hostdev : live.domain->hostdevs)
+    used |= on_it(hostdev.info, hostdev.kind == domain::HostdevKind::Usb ? "usb" : "pci");
+  for (const auto& shmem : live.domain->shmems) used |= on_it(shmem.info, "pci");
+  for (const auto& chardev : live.domain->chardevs)
+    used |= chardev.info.address.kind == domain::AddressKind::Usb && on_it(chardev.info, "usb");
   if (used)
     return fail(Errc::Busy, bus.info.alias + ": devices sit on this controller; detach them first");
   return {};
@@ -222,6 +265,7 @@ asio::awaitable<Result<std::string>> attach(Live& live, std::string xml, std::st
 asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::string why, Txn txn) {
   domain::Domain device = domain::only_device(*live.domain, alias);
   Result<> removed = co_await remove_backends(live, device);
+  co_await wait_until_closed(live, device);
   registrar::Txn own = txn;
   std::string reason = why;
   Result<> released =

@@ -34,6 +34,8 @@ struct Question {
 };
 constexpr Question kQuestions[] = {
     {Kind::Chardev, "query-chardev", &Answers::chardevs},
+    {Kind::IvshmemSocket, "query-chardev", &Answers::chardevs},
+    {Kind::Hostdev, "query-chardev", &Answers::chardevs},
     {Kind::Mem, "query-memory-size-summary", &Answers::memory},
     {Kind::Vcpu, "query-cpus-fast", &Answers::cpus},
     {Kind::Iothread, "query-iothreads", &Answers::iothreads},
@@ -156,6 +158,21 @@ Result<> confirm_chardev(const Scene& scene, Claim& claim) {
   return type == "pty" ? confirm_pty(*chardev, claim) : Result<>{};
 }
 
+Result<> confirm_stream(const Scene& scene, Claim& claim) {
+  if (chardev_of(scene, claim) == nullptr)
+    return fail(not_borne_out(claim, "QEMU has no character device of that name"));
+  return {};
+}
+
+// A redirected device is a stream; all others are a node that is open.
+Result<> confirm_hostdev(const Scene& scene, Claim& claim) {
+  return claim.record.get("source") ? confirm_stream(scene, claim) : confirm_rdev(scene, claim);
+}
+
+Result<> confirm_shmem(const Scene& scene, Claim& claim) {
+  return confirm_opened(scene, claim);
+}
+
 Result<> confirm_memory(const Scene& scene, Claim& claim) {
   uint64_t kib = memory_kib_of(scene.answers.memory, scene.answers.balloon);
   if (kib == 0)
@@ -192,10 +209,17 @@ struct Check {
   Result<> (*confirm)(const Scene&, Claim&);
 };
 constexpr Check kChecks[] = {
-    {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
-    {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rdev},
-    {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
-    {Kind::Vcpu, confirm_vcpus},      {Kind::Iothread, confirm_iothreads},
+    {Kind::Disk, confirm_disk},
+    {Kind::Net, confirm_net},
+    {Kind::Chardev, confirm_chardev},
+    {Kind::Rng, confirm_rdev},
+    {Kind::Hostdev, confirm_hostdev},
+    {Kind::Shmem, confirm_shmem},
+    {Kind::IvshmemSocket, confirm_stream},
+    {Kind::Evdev, confirm_rdev},
+    {Kind::Mem, confirm_memory},
+    {Kind::Vcpu, confirm_vcpus},
+    {Kind::Iothread, confirm_iothreads},
     {Kind::File, confirm_read},
 };
 
@@ -254,7 +278,8 @@ Result<> confirm_guarded(const Scene& scene, Claim& claim) {
 bool shown_by_files(const Claim& claim) {
   if (claim.record.kind == Kind::Chardev)
     return claim.record.get("type") == "file" || claim.record.get("type") == "dev";
-  return claim.record.kind == Kind::Disk || claim.rdev.has_value();
+  return claim.record.kind == Kind::Disk || claim.record.kind == Kind::Shmem ||
+         claim.rdev.has_value();
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "guest/host_devices.h"
 #include "kernel/file_acl.h"
 
 namespace tenure::guest {
@@ -39,6 +40,10 @@ class LookUp {
       if (chardev.kind == domain::ChardevKind::File)
         note_folders(chardev.path);
     TRY_OK(net_nodes(domain));
+    for (const domain::Hostdev& hostdev : domain.hostdevs) TRY_OK(host_device(hostdev, domain));
+    for (const domain::Shmem& shmem : domain.shmems)
+      if (shmem.kind == domain::ShmemKind::Doorbell)
+        TRY_OK(required_node(shmem.info.alias, shmem.server));
     return std::move(facts_);
   }
 
@@ -64,6 +69,18 @@ class LookUp {
     else
       TRY_OK(note_device(holder, path));
     facts_.nodes.emplace(path, std::move(*facts));
+    return {};
+  }
+
+  Result<> host_device(const domain::Hostdev& hostdev, const domain::Domain& domain) {
+    const std::string& alias = hostdev.info.alias;
+    auto found = look_up_hostdev(hostdev, domain, options_.sysfs);
+    if (!found)
+      return missed(alias, std::move(found).error());
+    if (hostdev.kind != domain::HostdevKind::Usb)
+      TRY_OK(required_node(alias, kVfioContainer));
+    TRY_OK(required_node(alias, found->node));
+    facts_.hostdevs.emplace(alias, std::move(*found));
     return {};
   }
 

@@ -26,11 +26,21 @@ struct HostOptions {
   std::optional<uint32_t> uid;  // of QEMU; nullopt: the daemon's own (unprivileged instance)
   std::vector<std::string> base_devices;  // of every guest: /dev/null …
   std::string runtime_dir;                // of this run: sockets that we make
+  std::string sysfs = "/sys";             // tests give a folder of their own
+};
+
+// A device of the host that is passed on.
+struct HostdevFacts {
+  std::string node;               // of USB its own, else that of the IOMMU group
+  std::string address;            // as the trail calls it
+  std::string product;            // "8086:100e"; "" of an mdev
+  std::optional<uint32_t> group;  // of the IOMMU
 };
 
 struct Facts {
   std::map<std::string, qemu::ImageChain> chains;             // by disk alias
   std::map<std::string, kernel::NodeFacts> nodes;             // by path
+  std::map<std::string, HostdevFacts> hostdevs;               // by alias
   std::map<DeviceNumber, std::vector<kernel::Slave>> slaves;  // of device-mapper devices
   // Folders on the way to a file that the guest's uid may not search, by mode bits and POSIX ACL,
   // outermost first.

@@ -7,6 +7,9 @@
 #include <map>
 #include <utility>
 
+#include "guest/host_devices.h"
+#include "guest/plan_records.h"
+
 namespace tenure::guest {
 namespace {
 
@@ -15,10 +18,6 @@ using trail::Record;
 
 constexpr uint32_t kPtsMajor = 136;    // UNIX98_PTY_SLAVE_MAJOR, linux/major.h
 constexpr uint32_t kSoundMajor = 116;  // ALSA, devices.txt
-
-std::string_view device_letter(DeviceType type) {
-  return type == DeviceType::Block ? "b" : "c";
-}
 
 // One device node that the fence must let through.
 struct NodeNeed {
@@ -79,10 +78,17 @@ class Planner {
   void device_claims() {
     for (const domain::Interface& nic : domain_.interfaces) open_claims(nic);
     for (const domain::Disk& disk : domain_.disks) disk_claims(disk);
-    for (const domain::Interface& nic : domain_.interfaces) net_claim(nic);
+    for (const domain::Interface& nic : domain_.interfaces) claim(net_record(nic, reason_));
     for (const domain::Chardev& chardev : domain_.chardevs) chardev_claim(chardev);
-    for (const domain::Rng& rng : domain_.rngs) rng_claim(rng);
-    for (const domain::Input& input : domain_.inputs) evdev_claim(input);
+    for (const domain::Rng& rng : domain_.rngs)
+      if (rng.backend == "random")
+        claim(rng_record(rng, facts_, reason_));
+    for (const domain::Input& input : domain_.inputs)
+      if (!input.evdev.empty())
+        claim(evdev_record(input, facts_, reason_));
+    for (const domain::Hostdev& hostdev : domain_.hostdevs)
+      claim(hostdev_record(hostdev, facts_, reason_));
+    for (const domain::Shmem& shmem : domain_.shmems) claim(shmem_record(shmem, reason_));
   }
 
   // Of modules that join a running guest; at its start they are part of its memory. What the guest
@@ -156,6 +162,24 @@ class Planner {
     for (const domain::Input& input : domain_.inputs)
       if (!input.evdev.empty())
         need_path(input.evdev, kReadWrite, "input:" + input.info.alias);
+    for (const domain::Hostdev& hostdev : domain_.hostdevs) hostdev_needs(hostdev);
+    for (const domain::Shmem& shmem : domain_.shmems)
+      need_file({shared_path(shmem), "rw", "shmem:" + shmem.info.alias});
+  }
+
+  void hostdev_node(const std::string& path, const std::string& holder) {
+    const kernel::NodeFacts* node = facts_.node(path);
+    need_node({path, node != nullptr ? node->rdev : std::nullopt, kReadWrite, holder});
+  }
+
+  // The container is one for all devices of all groups: counted, as any node of two holders.
+  void hostdev_needs(const domain::Hostdev& hostdev) {
+    const std::string holder = "hostdev:" + hostdev.info.alias;
+    if (hostdev.kind != domain::HostdevKind::Usb)
+      hostdev_node(kVfioContainer, holder);
+    auto found = facts_.hostdevs.find(hostdev.info.alias);
+    if (found != facts_.hostdevs.end())
+      hostdev_node(found->second.node, holder);
   }
 
   // The base list: a node that the host does not have is left out, not refused (DESIGN §5).
@@ -363,59 +387,27 @@ class Planner {
     claim(std::move(record));
   }
 
-  void net_claim(const domain::Interface& nic) {
-    static constexpr std::string_view kTypes[] = {"user", "bridge", "ethernet", "direct"};
-    Record record(Kind::Net);
-    record.set("reason", reason_).set("old-net", "?").set("new-net", nic.mac);
-    record.set("type", kTypes[static_cast<size_t>(nic.kind)]).set("device", nic.info.alias);
-    if (!nic.bridge.empty())
-      record.set("bridge", nic.bridge);
-    if (!nic.lower.empty())
-      record.set("lower", nic.lower);
-    claim(std::move(record));
+  std::string stream_of(const domain::Chardev& chardev) const {
+    if (chardev.kind == domain::ChardevKind::Tcp)
+      return chardev.host + ":" + chardev.service;
+    return chardev.kind == domain::ChardevKind::Unix ? socket_path(chardev, options_)
+                                                     : chardev.path;
   }
 
   void chardev_claim(const domain::Chardev& chardev) {
-    static constexpr std::string_view kTypes[] = {"pty", "unix", "file", "null", "dev"};
+    static constexpr std::string_view kTypes[] = {"pty", "unix", "file", "null", "dev", "tcp"};
     if (chardev.kind == domain::ChardevKind::Null)
       return;
+    if (chardev.role == domain::ChardevRole::Redir)
+      return claim(redirdev_record(chardev, stream_of(chardev), reason_));
     Record record(Kind::Chardev);
     // A pty has no name before QEMU opened it; confirm() completes it.
-    std::string path =
-        chardev.kind == domain::ChardevKind::Unix ? socket_path(chardev, options_) : chardev.path;
+    std::string path = stream_of(chardev);
     record.set("reason", reason_)
         .set("old-chardev", "?")
         .set("new-chardev", path.empty() ? "?" : path);
     record.set("type", kTypes[static_cast<size_t>(chardev.kind)]).set("device", chardev.info.alias);
-    set_device(record, chardev.path);
-    claim(std::move(record));
-  }
-
-  // The number by which it is found again in QEMU's open files.
-  void set_device(Record& record, const std::string& path) {
-    const kernel::NodeFacts* node = facts_.node(path);
-    if (node != nullptr && node->rdev)
-      record.set("devtype", device_letter(node->rdev->type)).set("rdev", rdev_hex(*node->rdev));
-  }
-
-  void rng_claim(const domain::Rng& rng) {
-    if (rng.backend != "random")
-      return;
-    Record record(Kind::Rng);
-    record.set("reason", reason_)
-        .set("old-rng", "?")
-        .set("new-rng", rng.path)
-        .set("device", rng.info.alias);
-    set_device(record, rng.path);
-    claim(std::move(record));
-  }
-
-  void evdev_claim(const domain::Input& input) {
-    if (input.evdev.empty())
-      return;
-    Record record(Kind::Evdev);
-    record.set("reason", reason_).set("path", input.evdev).set("device", input.info.alias);
-    set_device(record, input.evdev);
+    set_device(record, facts_, chardev.path);
     claim(std::move(record));
   }
 

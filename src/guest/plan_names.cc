@@ -40,6 +40,8 @@ std::set<std::string> holder_names(const domain::Domain& devices) {
   add("rng:", devices.rngs);
   add("input:", devices.inputs);
   add("sound:", devices.sounds);
+  add("hostdev:", devices.hostdevs);
+  add("shmem:", devices.shmems);
   return names;
 }
 

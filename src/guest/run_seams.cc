@@ -84,6 +84,7 @@ const RunSeams::Acts RunSeams::kActs[] = {
     {Kind::CgroupMajor, &RunSeams::allow, &RunSeams::deny, &RunSeams::has_rule},
     {Kind::CgroupPath, &RunSeams::allow, &RunSeams::deny, &RunSeams::has_rule},
     {Kind::FileAcl, &RunSeams::add_acl, &RunSeams::remove_acl, &RunSeams::has_acl},
+    {Kind::Driver, &RunSeams::bind_driver, &RunSeams::unbind_driver, &RunSeams::has_driver},
     {Kind::NetOpen, &RunSeams::open_nic, &RunSeams::close_nic, &RunSeams::has_link},
 };
 
@@ -224,8 +225,9 @@ Result<Outcome> RunSeams::add_acl(model::Claim& claim, const Others& others) {
     claim.record.set("reason", "share");
     return Outcome::Unchanged;
   }
-  TRY(UniqueFd fd,
-      create != 0 ? open_file(claim.id, O_WRONLY | create, 0600) : open_file(claim.id, O_PATH));
+  TRY(UniqueFd fd, claim.holder.starts_with("shmem:") ? shared_file(claim)
+                   : create != 0                      ? open_file(claim.id, O_WRONLY | create, 0600)
+                                                      : open_file(claim.id, O_PATH));
   auto outcome = set_acl(fd.get(), claim, shared | claim.access);
   if (!outcome) {
     // It may have failed at its read-back; what is recorded as refused must not be there. The first

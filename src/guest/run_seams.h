@@ -90,6 +90,10 @@ class RunSeams final : public registrar::Seams {
   Result<Outcome> allow(model::Claim& claim, const Others& others);
   Result<Outcome> add_acl(model::Claim& claim, const Others& others);
   Result<Outcome> open_nic(model::Claim& claim, const Others& others);
+  Result<Outcome> bind_driver(model::Claim& claim, const Others& others);
+  Result<Outcome> unbind_driver(const model::Claim&, const Others&, trail::Record&);
+  Result<bool> has_driver(const model::Claim& claim);
+  Result<UniqueFd> shared_file(const model::Claim& claim) const;
   Result<Outcome> remove_group(const model::Claim&, const Others&, trail::Record&);
   Result<Outcome> leave_closed(const model::Claim&, const Others&, trail::Record&);
   Result<Outcome> deny(const model::Claim&, const Others&, trail::Record&);

@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "base/unix_socket.h"
 #include "guest/confirm.h"
+#include "guest/host_devices.h"
 #include "guest/uids.h"
 #include "guest/update_parts.h"
 #include "guest/wiring.h"
@@ -83,10 +84,11 @@ class Starter {
   }
 
   asio::awaitable<Result<>> steps() {
+    CO_TRY_OK(save_run(context_.paths, state_));
+    CO_TRY_OK(co_await bind_host_drivers(operation_, *domain_, options_));
     CO_TRY(facts_, look_up(*domain_, options_, Missing::Refuse));
     Plan plan = make_plan(*domain_, facts_, options_);
     nodes_ = std::move(plan.nodes);
-    CO_TRY_OK(save_run(context_.paths, state_));
     std::vector<model::Claim> claims = std::move(plan.claims);
     trail::Record intent = control();
     CO_TRY_OK(co_await operation_.intend(std::move(claims), std::move(intent)));
@@ -198,8 +200,11 @@ class Starter {
     spec.gid = options_.uid;
     if (options_.uid)
       spec.dev_nodes = nodes_;
+    for (const domain::Shmem& shmem : domain_->shmems)
+      if (options_.uid && shmem.kind == domain::ShmemKind::Plain)
+        spec.shm_files.push_back(shmem.name);
     spec.nofile = limit(RLIMIT_NOFILE, kNofile);
-    spec.memlock_bytes = limit(RLIMIT_MEMLOCK, kMemlock);
+    spec.memlock_bytes = limit(RLIMIT_MEMLOCK, std::max(kMemlock, locked_bytes(*domain_)));
     TRY(process_, qemu::launch(spec));
     state_.process = process_.id;
     return save_run(context_.paths, state_);

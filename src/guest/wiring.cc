@@ -43,6 +43,7 @@ qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSea
     for (const kernel::NetFd& fd : fds.tap) nic.tap_fds.push_back(std::to_string(fd.fd.get()));
     for (const kernel::NetFd& fd : fds.vhost) nic.vhost_fds.push_back(std::to_string(fd.fd.get()));
   }
+  for (const auto& [alias, hostdev] : facts.hostdevs) wiring.usb_nodes[alias] = hostdev.node;
   for (const auto& [alias, fd] : sockets) wiring.socket_fds[alias] = std::to_string(fd.get());
   return wiring;
 }

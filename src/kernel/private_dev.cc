@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -167,7 +168,8 @@ Result<UniqueFd> build_dev(const std::vector<DevNode>& nodes) {
 
 }  // namespace
 
-Result<PrivateDev> build_private_dev(const std::vector<DevNode>& nodes) {
+Result<PrivateDev> build_private_dev(const std::vector<DevNode>& nodes,
+                                     const std::vector<std::string>& shm_files) {
   PrivateDev tree;
   TRY(tree.dev, build_dev(nodes));
   TRY(tree.shm, detached_tmpfs(kShmSpec, "/dev/shm"));
@@ -175,6 +177,16 @@ Result<PrivateDev> build_private_dev(const std::vector<DevNode>& nodes) {
   if (pts < 0 && errno != ENOENT)
     return fail_sys("open_tree", "/dev/pts");
   tree.pts.reset(pts);
+  for (const std::string& name : shm_files) {
+    const std::string path = "/dev/shm/" + name;
+    if (name.empty() || name.find('/') != name.npos)
+      return fail(Errc::Invalid, fmt::format("{}: not a name in /dev/shm", printable(name)));
+    UniqueFd file(open_tree(AT_FDCWD, path.c_str(),
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
+    if (!file)
+      return fail_sys("open_tree", path);
+    tree.files.emplace_back(path, std::move(file));
+  }
   return tree;
 }
 
@@ -199,6 +211,15 @@ int enter_private_dev(const PrivateDev& tree, const char** step) {
       continue;
     *step = move.step;
     if (move_mount(move.from, "", AT_FDCWD, move.to, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+      return errno;
+  }
+  *step = "mount a file of /dev/shm";
+  for (const auto& [path, file] : tree.files) {
+    int point = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (point < 0)
+      return errno;
+    close(point);
+    if (move_mount(file.get(), "", AT_FDCWD, path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) < 0)
       return errno;
   }
   return 0;

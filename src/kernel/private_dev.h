@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/device_number.h"
@@ -30,13 +31,16 @@ struct PrivateDev {
   UniqueFd dev;  // tmpfs: the nodes, fd, stdin, stdout, stderr, and the folders pts and shm
   UniqueFd shm;  // tmpfs of 16 MiB, mode 1777
   UniqueFd pts;  // clone of the host's /dev/pts; none if the host has none
+  std::vector<std::pair<std::string, UniqueFd>>
+      files;  // path in /dev/shm, clone of the host's file
 };
 
 // Builds the tree in the caller's (unfenced) process; needs CAP_SYS_ADMIN and CAP_MKNOD. /dev/ptmx
 // is there if `nodes` lists it. Invalid for a path that is not plainly below /dev, or that lies in
 // pts, shm, fd or one of the links; Exists if a path is listed twice with different numbers.
 // Thread-safe.
-Result<PrivateDev> build_private_dev(const std::vector<DevNode>& nodes);
+Result<PrivateDev> build_private_dev(const std::vector<DevNode>& nodes,
+                                     const std::vector<std::string>& shm_files = {});
 
 // In a child between clone3 and exec (async-signal-safe, no allocation): unshares the mount
 // namespace, makes it a slave of the host's and moves the tree over /dev. Returns 0 or the errno;

@@ -37,6 +37,7 @@ constexpr std::array kShapes{
     Shape{Vcpu, "vcpu", "new-vcpu", "", ""},
     Shape{Iothread, "iothread", "new-iothread", "", ""},
     Shape{File, "file", "new-file", "access", "role"},
+    Shape{Driver, "driver", "device", "", "for"},
     Shape{FileAcl, "acl", "path", "acl", "for"},
     Shape{CgroupGroup, "cgroup", "cgroup", "", ""},
     Shape{CgroupAll, "cgroup", "cgroup", "", ""},

@@ -38,6 +38,7 @@ constexpr Row kRows[] = {
     {"file", Shape::OldNew, Key::New},
     {"dev", Shape::Id, Key::Device},
     {"acl", Shape::Id, Key::Path},
+    {"driver", Shape::Id, Key::Device},
     {"tpm", Shape::Id, Key::Device},
     {"tpm-emulator", Shape::Id, Key::Device},
     {"tpm-external", Shape::Id, Key::Device},
@@ -56,7 +57,7 @@ constexpr Verb kVerbs[] = {
     {"open", Effect::Begin},  {"deny", Effect::End},     {"detach", Effect::End},
     {"close", Effect::End},   {"create", Effect::Begin}, {"remove", Effect::End},
     {"stop", Effect::End},    {"rollback", Effect::End}, {"share", Effect::Begin},
-    {"unshare", Effect::End},
+    {"unshare", Effect::End}, {"bind", Effect::Begin},   {"unbind", Effect::End},
 };
 
 Effect effect_of(std::string_view reason) {

@@ -206,10 +206,10 @@ Error Builder::invalid(domain::Place place, std::string_view message) const {
 
 Result<std::vector<std::string>> command_line(const domain::Domain& domain, const Wiring& wiring) {
   using Part = Result<> (*)(Builder&);
-  static constexpr std::array<Part, 13> kParts = {
-      add_monitor,    add_clock,    add_controllers,  add_firmware, add_disks,
-      add_interfaces, add_chardevs, add_inputs,       add_audio,    add_graphics,
-      add_videos,     add_sounds,   add_small_devices};
+  static constexpr std::array<Part, 15> kParts = {
+      add_monitor,    add_clock,    add_controllers, add_firmware, add_disks,
+      add_interfaces, add_chardevs, add_inputs,      add_audio,    add_graphics,
+      add_videos,     add_sounds,   add_hostdevs,    add_shmems,   add_small_devices};
   Builder b(domain, wiring);
   add_identity(b);
   TRY_OK(add_machine(b));

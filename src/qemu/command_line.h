@@ -29,7 +29,11 @@ struct Wiring {
   std::map<std::string, ImageChain> images;  // by alias of the disk, top first
   std::map<std::string, InterfaceWiring> interfaces;  // by alias of the interface
   std::map<std::string, std::string>
-      socket_fds;           // by alias of a listening unix chardev: its socket
+      socket_fds;                                // by alias of a listening unix chardev: its socket
+  std::map<std::string, std::string> usb_nodes;  // by alias of a USB hostdev: /dev/bus/usb/…
+  // By alias of a plain shmem: where QEMU opens its file; /dev/shm/NAME for those that are not
+  // here.
+  std::map<std::string, std::string> shared_files;
   std::string runtime_dir;  // for sockets of channels without a path, "<runtime_dir>/<name>"
   std::string log_name;     // what -name says; "" for the guest's name
   bool sandbox = true;      // seccomp: no obsolete calls, no new privileges, no exec, no priorities

@@ -43,6 +43,9 @@ Result<std::string> backend(Builder& b, const Chardev& dev, const std::string& i
         return fail(b.invalid(dev.info.place, "<channel>: no folder for its socket"));
       }
       return "socket,id=" + id + socket(b, dev);
+    case ChardevKind::Tcp:
+      return "socket,id=" + id + ",host=" + dev.host + ",port=" + dev.service +
+             (dev.telnet ? ",telnet=on" : "") + (dev.listen ? ",server=on,wait=off" : "");
   }
   return fail(b.unsupported(dev.info.place, "this kind of character device"));
 }
@@ -57,6 +60,8 @@ std::string device_name(const Chardev& dev) {
       return "virtconsole";
     case ChardevRole::Channel:
       return "virtserialport";
+    case ChardevRole::Redir:
+      return "usb-redir";
   }
   return "";
 }

@@ -10,7 +10,18 @@ using domain::Rng;
 
 constexpr uint32_t kPvpanicPort = 0x505;  // docs/specs/pvpanic of QEMU
 
+// No device of the guest: an object that feeds the guest's own keyboard and mouse.
+void add_evdev(Builder& b, const Input& input) {
+  Json object("qom-type", "input-linux");
+  object.text("id", input.info.alias).text("evdev", input.evdev).maybe("repeat", input.repeat);
+  if (input.grab_all)
+    object.flag("grab_all", true);
+  b.object(object.maybe("grab-toggle", input.grab_toggle));
+}
+
 void add_input(Builder& b, const Input& input) {
+  if (input.type == "evdev")
+    return add_evdev(b, input);
   if (input.bus == "ps2")
     return;  // part of every PC: the keyboard controller has both
   const bool usb = input.bus == "usb";

@@ -127,6 +127,9 @@ Result<> add_audio(Builder& b);
 Result<> add_graphics(Builder& b);
 Result<> add_videos(Builder& b);
 Result<> add_sounds(Builder& b);
+// command_line_host_device.cc
+Result<> add_hostdevs(Builder& b);
+Result<> add_shmems(Builder& b);
 // command_line_device.cc
 Result<> add_inputs(Builder& b);
 void add_rngs(Builder& b);

@@ -35,11 +35,15 @@ json socket_backend(const Chardev& dev, const Wiring& wiring) {
   json address;
   if (auto fd = wiring.socket_fds.find(dev.info.alias); fd != wiring.socket_fds.end())
     address = {{"type", "fd"}, {"data", {{"str", fd->second}}}};
+  else if (dev.kind == ChardevKind::Tcp)
+    address = {{"type", "inet"}, {"data", {{"host", dev.host}, {"port", dev.service}}}};
   else
     address = {{"type", "unix"}, {"data", {{"path", dev.path}}}};
   json data = {{"addr", std::move(address)}, {"server", dev.listen}};
   if (dev.listen)
     data["wait"] = false;
+  if (dev.telnet)
+    data["telnet"] = true;
   return {{"type", "socket"}, {"data", std::move(data)}};
 }
 
@@ -57,6 +61,7 @@ json backend(const Chardev& dev, const Wiring& wiring) {
       return {{"type", parallel ? "parallel" : "serial"}, {"data", {{"device", dev.path}}}};
     }
     case ChardevKind::Unix:
+    case ChardevKind::Tcp:
       return socket_backend(dev, wiring);
   }
   return {};
@@ -68,7 +73,12 @@ Result<Command> command_of(const domain::Domain& device, const Wiring& wiring,
   if (pair == kPairs.end())
     return fail(Errc::Unsupported, option + ": QEMU takes this only at its start");
   if (option == "-chardev") {
-    const Chardev& dev = device.chardevs.front();
+    Chardev server{.kind = ChardevKind::Unix};
+    if (device.chardevs.empty()) {
+      server.info.alias = device.shmems.front().info.alias;
+      server.path = device.shmems.front().server;
+    }
+    const Chardev& dev = device.chardevs.empty() ? server : device.chardevs.front();
     return Command{"chardev-add",
                    {{"id", "char" + dev.info.alias}, {"backend", backend(dev, wiring)}}};
   }
@@ -112,6 +122,8 @@ Result<std::vector<Command>> plug_commands(const domain::Domain& device,
   add_rngs(b);
   add_watchdogs(b);
   add_memory_devices(b);
+  TRY_OK(add_hostdevs(b));
+  TRY_OK(add_shmems(b));
   const std::vector<std::string> words = b.take();
   std::vector<Command> commands;
   for (size_t i = 0; i + 1 < words.size(); i += 2) {
@@ -137,8 +149,12 @@ Result<std::vector<Command>> unplug_commands(const domain::Domain& device,
   for (const domain::Disk& disk : device.disks)
     for (const std::string& node : chain_nodes(disk, nodes))
       commands.push_back({"blockdev-del", {{"node-name", node}}});
+  // usb-redir takes its chardev along (usbredir_unrealize, hw/usb/redirect.c of QEMU).
+  const bool takes_chardev =
+      !device.chardevs.empty() && device.chardevs.front().role == domain::ChardevRole::Redir;
   for (size_t i = plugged.size(); i-- > 0;)
-    if (plugged[i].name != "device_add" && plugged[i].name != "blockdev-add")
+    if (plugged[i].name != "device_add" && plugged[i].name != "blockdev-add" &&
+        !(takes_chardev && plugged[i].name == "chardev-add"))
       commands.push_back(undo_of(plugged[i]));
   return commands;
 }
@@ -160,6 +176,13 @@ std::vector<Command> link_commands(const domain::Domain& device) {
   for (const domain::Interface& nic : device.interfaces)
     if (nic.link_up)
       commands.push_back({"set_link", {{"name", nic.info.alias}, {"up", *nic.link_up}}});
+  return commands;
+}
+
+std::vector<Command> finish_commands(const domain::Domain& device) {
+  std::vector<Command> commands = link_commands(device);
+  for (const domain::Watchdog& watchdog : device.watchdogs)
+    commands.push_back({"watchdog-set-action", {{"action", watchdog.action}}});
   return commands;
 }
 

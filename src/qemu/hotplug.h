@@ -40,6 +40,8 @@ Result<std::vector<Command>> medium_commands(const domain::Domain& device,
 
 // The link state of an interface that has one given; QEMU makes every link up.
 std::vector<Command> link_commands(const domain::Domain& device);
+// What a device needs once it was plugged, and what goes with it: that, the action of a watchdog.
+std::vector<Command> finish_commands(const domain::Domain& device);
 
 // A drive as query-block shows it.
 struct DriveState {

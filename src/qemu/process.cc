@@ -272,7 +272,7 @@ Result<> check(const LaunchSpec& spec) {
 Result<Plan> make_plan(const LaunchSpec& spec) {
   Plan plan(spec);
   if (spec.dev_nodes) {
-    TRY(plan.dev, kernel::build_private_dev(*spec.dev_nodes));
+    TRY(plan.dev, kernel::build_private_dev(*spec.dev_nodes, spec.shm_files));
   }
   TRY(UniqueFd null, open_file("/dev/null", O_RDWR));
   TRY(plan.null, above_stdio(null.get(), "/dev/null"));

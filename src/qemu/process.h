@@ -32,11 +32,12 @@ struct LaunchSpec {
   std::optional<uint32_t> uid, gid;  // nullopt: stay as we are (unprivileged instance)
   // Private /dev; nullopt: the host's.
   std::optional<std::vector<kernel::DevNode>> dev_nodes;
-  bool no_network = false;           // a network namespace with nothing in it
-  uint64_t memlock_bytes = 0;        // RLIMIT_MEMLOCK; 0 leaves it
-  uint64_t nofile = 0;               // RLIMIT_NOFILE; 0 leaves it
-  uint64_t address_space_bytes = 0;  // RLIMIT_AS; 0 leaves it
-  uint64_t cpu_seconds = 0;          // RLIMIT_CPU; 0 leaves it
+  std::vector<std::string> shm_files;  // of the host's /dev/shm, by name, in the private one too
+  bool no_network = false;             // a network namespace with nothing in it
+  uint64_t memlock_bytes = 0;          // RLIMIT_MEMLOCK; 0 leaves it
+  uint64_t nofile = 0;                 // RLIMIT_NOFILE; 0 leaves it
+  uint64_t address_space_bytes = 0;    // RLIMIT_AS; 0 leaves it
+  uint64_t cpu_seconds = 0;            // RLIMIT_CPU; 0 leaves it
   std::string working_dir = "/";
 };
 

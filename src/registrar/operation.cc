@@ -24,7 +24,7 @@ bool has_act(const model::Claim& claim) {
   using enum trail::Kind;
   trail::Kind kind = claim.record.kind;
   return kind == CgroupGroup || kind == CgroupAll || kind == CgroupMajor || kind == CgroupPath ||
-         kind == FileAcl || kind == NetOpen;
+         kind == FileAcl || kind == NetOpen || kind == Driver;
 }
 
 asio::awaitable<Result<>> Operation::intend(std::vector<model::Claim> claims,
@@ -71,6 +71,10 @@ asio::awaitable<Result<>> Operation::apply() {
   for (Step& step : steps_) {
     if (!has_act(step.hold.claim))
       continue;
+    if (step.state != State::Intended) {  // by an earlier call
+      held.push_back(&step.hold.claim);
+      continue;
+    }
     Result<kernel::Outcome> act = seams_.apply(step.hold.claim, held);
     step.state = act ? State::Granted : State::Failed;
     results.push_back(result_of(step, act.has_value()));

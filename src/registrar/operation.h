@@ -77,12 +77,13 @@ class Operation {
       : journal_(journal), run_(std::move(run)), txn_(std::move(txn)), seams_(seams), held_(held) {}
 
   // Makes the intents of all claims and of the operation's own VIRT_CONTROL record, if it has one,
-  // durable in one write.
+  // durable in one write. May be called again for claims that only what was done shows.
   asio::awaitable<Result<>> intend(std::vector<model::Claim> claims,
                                    std::optional<trail::Record> control);
 
-  // Acts on every claim that has an act, in order, and emits the results. On the first refusal, or
-  // when the audit system loses a record, it returns the error; call roll_back() then.
+  // Acts on every claim that has an act and was not acted on, in order, and emits the results. On
+  // the first refusal, or when the audit system loses a record, it returns the error; call
+  // roll_back() then.
   asio::awaitable<Result<>> apply();
 
   // The claims without an act, for the caller to confirm in QEMU and to complete (a pty's path).

@@ -38,7 +38,7 @@ struct Verb {
 constexpr std::array kVerbs{
     Verb{trail::Kind::CgroupMajor, "deny"},   Verb{trail::Kind::CgroupPath, "deny"},
     Verb{trail::Kind::FileAcl, "deny"},       Verb{trail::Kind::NetOpen, "close"},
-    Verb{trail::Kind::CgroupGroup, "remove"},
+    Verb{trail::Kind::CgroupGroup, "remove"}, Verb{trail::Kind::Driver, "unbind"},
 };
 
 }  // namespace

@@ -144,11 +144,14 @@ constexpr auto kFs =
         std::array{kAccess, ours("driver", kWord, "virtiofs, 9p"),
                    ours("tag", kText, "mount tag in the guest"), kDevice});
 
-constexpr auto kHostdev = row(
-    resource("dev"),
-    std::array{theirs("bus", kWord, "pci, usb, scsi, scsi_host, mdev"),
-               theirs("device", kText, "address on the bus")},
-    std::array{kAccess, kDevtype, kOurRdev, ours("alias", kText, "alias of the guest's device")});
+constexpr auto kHostdev =
+    row(resource("dev"),
+        std::array{theirs("bus", kWord, "pci, usb, scsi, scsi_host, mdev"),
+                   theirs("device", kText, "address on the bus")},
+        std::array{kAccess, kDevtype, kOurRdev, ours("alias", kText, "alias of the guest's device"),
+                   ours("product", kWord, "vendor:product of a USB or PCI device, hex"),
+                   ours("group", kNumber, "its IOMMU group"),
+                   ours("source", kText, "where a redirected device comes from: path, host:port")});
 
 constexpr auto kChardev =
     row(resource("chardev"), change("old-chardev", "new-chardev", kText, kPathOrNone),
@@ -199,6 +202,13 @@ constexpr auto kFileAcl =
                    needed("path", kText, "the file"), needed("acl", kWord, "r, rw"),
                    needed("acl-uid", kNumber, "uid that the entry is for"), kFor,
                    ours("foreign", kWord, "yes: the entry was there before, and stays")});
+
+constexpr auto kDriver =
+    row(std::array{kVirt, our_fixed("resrc", "driver", "kind of resource"), kReason, kVm, kUuid,
+                   needed("device", kText, "address of the PCI device on the host"),
+                   needed("old-driver", kText, "driver before, \"?\" for none"),
+                   needed("new-driver", kText, "driver after, \"?\" for none")},
+        std::array{kFor});
 
 constexpr auto kCgroupGroup =
     row(resource("cgroup"),
@@ -312,6 +322,8 @@ constexpr std::array kTable{
     KindSpec{Kind::Iothread, "iothread", kVirtResource, "I/O threads", kIothread},
     KindSpec{Kind::File, "file", kVirtResource, "a file that is no disk", kFile},
     KindSpec{Kind::FileAcl, "acl", kVirtResource, "an entry in the POSIX ACL of a file", kFileAcl},
+    KindSpec{Kind::Driver, "driver", kVirtResource, "the driver of a PCI device of the host",
+             kDriver},
     KindSpec{Kind::CgroupGroup, "cgroup-group", kVirtResource, "the cgroup of the guest",
              kCgroupGroup},
     KindSpec{Kind::CgroupAll, "cgroup-all", kVirtResource, "every device, denied at the start",

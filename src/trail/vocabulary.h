@@ -44,6 +44,7 @@ enum class Kind : uint8_t {
   Iothread,
   File,         // ours: resrc=file, old-file new-file role=kernel|initrd|dtb|loader|… access=
   FileAcl,      // ours: resrc=acl reason=allow|deny path= acl= acl-uid= for=: a POSIX ACL entry
+  Driver,       // ours: resrc=driver reason=bind|unbind device= old-driver= new-driver= for=
   CgroupGroup,  // ours: resrc=cgroup reason=create|remove class=group: the cgroup itself
   CgroupAll,    // class=all
   CgroupMajor,  // class=major category= maj= acl=; ours: devtype= for=

@@ -101,5 +101,52 @@ TEST(Hotplug, WhatIsPartOfTheMachineStays) {
   EXPECT_EQ(commands.error().code(), Errc::Unsupported);
 }
 
+TEST(Hotplug, SharedMemoryIsWhereItWasLent) {
+  const domain::Domain whole = guest("<shmem name='m'/>");
+  const domain::Domain device = domain::only_device(whole, "shmem0");
+  Wiring wiring;
+  wiring.shared_files["shmem0"] = "/proc/self/fd/27";
+  auto commands = plug_commands(device, whole, wiring);
+  ASSERT_TRUE(commands) << commands.error().what();
+  EXPECT_EQ(names(*commands), (std::vector<std::string>{"object-add", "device_add"}));
+  EXPECT_EQ(commands->front().arguments.at("mem-path"), "/proc/self/fd/27");
+  EXPECT_EQ(commands->front().arguments.at("share"), true);
+  auto gone = unplug_commands(device, whole, {});
+  ASSERT_TRUE(gone);
+  EXPECT_EQ(names(*gone), std::vector<std::string>{"object-del"});
+}
+
+TEST(Hotplug, StreamsOfDoorbellsAndRedirectedDevices) {
+  const domain::Domain whole = guest(
+      "<shmem name='m'><model type='ivshmem-doorbell'/><server path='/run/m'/></shmem>"
+      "<redirdev bus='usb' type='tcp'><source mode='bind' host='::1' service='7'/></redirdev>");
+  for (const char* alias : {"shmem0", "redir0"}) {
+    auto commands = plug_commands(domain::only_device(whole, alias), whole, Wiring{});
+    ASSERT_TRUE(commands) << commands.error().what();
+    EXPECT_EQ(names(*commands), (std::vector<std::string>{"chardev-add", "device_add"}));
+    const json& address = commands->front().arguments.at("backend").at("data").at("addr");
+    auto gone = unplug_commands(domain::only_device(whole, alias), whole, {});
+    ASSERT_TRUE(gone);
+    EXPECT_EQ(gone->empty(), alias == std::string("redir0")) << "usb-redir takes its own along";
+    EXPECT_EQ(address.at("type"), alias == std::string("redir0") ? "inet" : "unix");
+  }
+}
+
+TEST(Hotplug, HostDevicesNeedTheirNode) {
+  const domain::Domain whole = guest(
+      "<hostdev mode='subsystem' type='usb'><source><vendor id='1'/><product id='2'/></source>"
+      "</hostdev><watchdog model='i6300esb' action='pause'/>");
+  const domain::Domain usb = domain::only_device(whole, "hostdev0");
+  EXPECT_FALSE(plug_commands(usb, whole, Wiring{}));
+  Wiring wiring;
+  wiring.usb_nodes["hostdev0"] = "/dev/bus/usb/001/004";
+  auto commands = plug_commands(usb, whole, wiring);
+  ASSERT_TRUE(commands) << commands.error().what();
+  EXPECT_EQ(commands->back().arguments.at("hostdevice"), "/dev/bus/usb/001/004");
+  const auto last = finish_commands(domain::only_device(whole, "watchdog0"));
+  ASSERT_EQ(last.size(), 1U);
+  EXPECT_EQ(last.front().arguments, (json{{"action", "pause"}}));
+}
+
 }  // namespace
 }  // namespace tenure::qemu

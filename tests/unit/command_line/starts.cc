@@ -298,6 +298,10 @@ const Case kCases[] = {
      "</memory><memory model='dimm'><source><nodemask>0</nodemask><pagesize unit='KiB'>4</pagesize>"
      "</source><target><size unit='MiB'>16</size></target><address type='dimm' slot='2'"
      " base='0x100000000'/></memory>"},
+    {"streams", "q35", "",
+     "<redirdev bus='usb' type='tcp'><source mode='bind' host='127.0.0.1' service='0'/><protocol"
+     " type='raw'/></redirdev><serial type='tcp'><source mode='bind' host='127.0.0.1' service='0'/>"
+     "<protocol type='telnet'/><target port='0'/></serial>"},
     {"memory", "pc",
      "<memoryBacking><nosharepages/><source type='memfd'/><access mode='shared'/>"
      "<allocation mode='immediate' threads='2'/></memoryBacking>",

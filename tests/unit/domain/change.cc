@@ -85,7 +85,7 @@ TEST(Change, BadDevicesAreRefusedAtTheirPlace) {
   std::string text;
   EXPECT_EQ(refusal(d, disk("vda"), &text), Errc::Invalid);
   EXPECT_TRUE(text.starts_with("device.xml:1:1: ")) << text;
-  EXPECT_EQ(refusal(d, "<hostdev mode='subsystem'/>"), Errc::Unsupported);
+  EXPECT_EQ(refusal(d, "<vsock/>"), Errc::Unsupported);
   EXPECT_EQ(refusal(d, disk("vdb", "<unknown/>"), &text), Errc::Unsupported);
   EXPECT_NE(text.find("device.xml:1:"), std::string::npos);
   EXPECT_EQ(refusal(d, "<disk"), Errc::Invalid);

@@ -73,9 +73,9 @@ TEST(Parse, NeverGuessesAFormat) {
 }
 
 TEST(Parse, RefusesAnUnknownElementWithItsPlace) {
-  EXPECT_EQ(refusal(guest("", "  <hostdev mode='subsystem'/>\n")),
-            "web1.xml:6:3: <hostdev>: not implemented");
-  EXPECT_EQ(code(guest("", "<hostdev/>")), Errc::Unsupported);
+  EXPECT_EQ(refusal(guest("", "  <vsock model='virtio'/>\n")),
+            "web1.xml:6:3: <vsock>: not implemented");
+  EXPECT_EQ(code(guest("", "<vsock/>")), Errc::Unsupported);
   EXPECT_EQ(refusal(guest("", kDisk + "<iotune/>\n</disk>")),
             "web1.xml:9:1: <iotune>: not implemented");
 }

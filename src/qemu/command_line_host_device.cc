@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Devices of the host (USB by its node, PCI and mdev by vfio) and shared memory.
+#include "qemu/command_line_parts.h"
+
+namespace tenure::qemu {
+namespace {
+
+using domain::Hostdev;
+using domain::HostdevKind;
+using domain::Shmem;
+using domain::ShmemKind;
+
+Result<std::string> usb_node(const Builder& b, const Hostdev& dev) {
+  const auto node = b.wiring().usb_nodes.find(dev.info.alias);
+  if (node != b.wiring().usb_nodes.end())
+    return node->second;
+  if (b.wiring().preview)
+    return "?";
+  return fail(b.invalid(dev.info.place, "<hostdev>: no device node for it"));
+}
+
+Result<> add_hostdev(Builder& b, const Hostdev& dev) {
+  Json json("driver", dev.kind == HostdevKind::Usb ? "usb-host" : "vfio-pci");
+  if (dev.kind == HostdevKind::Usb) {
+    TRY(const std::string node, usb_node(b, dev));
+    json.text("hostdevice", node);
+  }
+  if (dev.kind == HostdevKind::Pci)
+    json.text("host", dev.host);
+  if (dev.kind == HostdevKind::Mdev)
+    json.text("sysfsdev", "/sys/bus/mdev/devices/" + dev.host).text("display", "off");
+  json.maybe("bootindex", dev.info.boot_order);
+  if (dev.rom_bar)
+    json.number("rombar", *dev.rom_bar ? 1 : 0);
+  b.place(json, dev.info);
+  b.device(json);
+  return {};
+}
+
+void add_plain(Builder& b, const Shmem& shmem) {
+  const std::string id = "shmmem-" + shmem.info.alias;
+  const auto file = b.wiring().shared_files.find(shmem.info.alias);
+  const bool given = file != b.wiring().shared_files.end();
+  Json object("qom-type", "memory-backend-file");
+  object.text("id", id).text("mem-path", given ? file->second : "/dev/shm/" + shmem.name);
+  b.object(object.number("size", shmem.size_kib * 1024).flag("share", true));
+  Json json("driver", "ivshmem-plain");
+  json.text("memdev", id);
+  b.place(json, shmem.info);
+  b.device(json);
+}
+
+void add_doorbell(Builder& b, const Shmem& shmem) {
+  const std::string id = "char" + shmem.info.alias;
+  b.add("-chardev", "socket,id=" + id + ",path=" + doubled_commas(shmem.server));
+  Json json("driver", "ivshmem-doorbell");
+  json.text("chardev", id).maybe("vectors", shmem.vectors).maybe("ioeventfd", shmem.ioeventfd);
+  b.place(json, shmem.info);
+  b.device(json);
+}
+
+}  // namespace
+
+Result<> add_hostdevs(Builder& b) {
+  for (const Hostdev& dev : b.domain().hostdevs) TRY_OK(add_hostdev(b, dev));
+  return {};
+}
+
+Result<> add_shmems(Builder& b) {
+  for (const Shmem& shmem : b.domain().shmems)
+    (shmem.kind == ShmemKind::Plain ? add_plain : add_doorbell)(b, shmem);
+  return {};
+}
+
+}  // namespace tenure::qemu
