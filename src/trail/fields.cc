@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fields of a body: tokens, values, and the set of known keys. A key is looked up in a table that
-// is built at compile time and has no collisions, so that a line costs no comparison of strings but
-// one for each key.
+// Fields of a body: tokens, values, and the set of known keys. A key is looked up as a number in a
+// table that is built at compile time and has no collisions: a line costs one comparison a key.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <map>
+#include <type_traits>
 #include <vector>
 
 #include "base/text.h"
@@ -177,30 +179,62 @@ constexpr KeyName kKeyNames[] = {
     {"res", Key::Res},
 };
 
-constexpr size_t kSlots = 512;
+// The letters of a key as a number: all of them up to eight, of a longer one the first and last
+// four. With the size it is unique among keys of up to eight letters. Loads overlap, so that it
+// takes two whatever the size.
+struct KeyWord {
+  uint64_t letters = 0;
+  size_t size = 0;
+  constexpr bool operator==(const KeyWord&) const = default;
+};
 
-constexpr size_t slot_of(std::string_view key, uint32_t factor) {
-  auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<unsigned char>(key[i])); };
-  size_t third_last = key.size() > 2 ? key.size() - 3 : 0;  // req-pid, req-uid differ there alone
-  uint32_t mix = static_cast<uint32_t>(key.size()) * 37 + byte(0) * 1031 + byte(third_last) * 8209 +
-                 byte(key.size() - 1) * 131101;
-  return (mix * factor >> 16) % kSlots;
+constexpr uint64_t letters_at(const char* from, size_t count) {
+  if (!std::is_constant_evaluated() && count == 4) {
+    uint32_t letters = 0;
+    std::memcpy(&letters, from, sizeof letters);
+    return std::endian::native == std::endian::little ? letters : __builtin_bswap32(letters);
+  }
+  uint64_t letters = 0;
+  for (size_t i = 0; i < count; ++i)
+    letters |= uint64_t{static_cast<unsigned char>(from[i])} << 8 * i;
+  return letters;
 }
 
+// `key` is not empty.
+constexpr KeyWord word_of(std::string_view key) {
+  const size_t size = key.size();
+  if (size >= 4)
+    return {letters_at(key.data(), 4) | letters_at(key.data() + size - 4, 4) << 32, size};
+  const char letters[] = {key[0], key[size / 2], key[size - 1]};
+  return {letters_at(letters, sizeof letters), size};
+}
+
+constexpr size_t kSlots = 512;
+
+constexpr size_t slot_of(const KeyWord& word, uint64_t factor) {
+  return static_cast<size_t>((word.letters + word.size) * factor >> 55);
+}
+static_assert(kSlots == 1 << (64 - 55));
+
 struct KeyTable {
-  uint32_t factor = 0;
-  std::array<uint8_t, kSlots> index{};  // into kKeyNames, plus one
+  struct Slot {
+    KeyWord word;
+    Key key = Key::Virt;
+  };
+  uint64_t factor = 0;
+  std::array<Slot, kSlots> slots{};
 };
 
 // Tries factors until no two keys share a slot. Runs in the compiler.
 constexpr KeyTable make_key_table() {
-  for (uint32_t factor = 40503; factor < 40503 + 4000; factor += 2) {
-    KeyTable table{.factor = factor, .index = {}};
+  for (uint64_t factor = 0x9E3779B97F4A7C15; factor != 0x9E3779B97F4A7C15 + 4000; factor += 2) {
+    KeyTable table{.factor = factor, .slots = {}};
     bool free = true;
     for (size_t i = 0; i < std::size(kKeyNames) && free; ++i) {
-      uint8_t& slot = table.index[slot_of(kKeyNames[i].name, factor)];
-      free = slot == 0;
-      slot = static_cast<uint8_t>(i + 1);
+      const KeyWord word = word_of(kKeyNames[i].name);
+      KeyTable::Slot& slot = table.slots[slot_of(word, factor)];
+      free = slot.word.size == 0;
+      slot = {.word = word, .key = kKeyNames[i].key};
     }
     if (free)
       return table;
@@ -212,6 +246,12 @@ constexpr KeyTable kKeyTable = make_key_table();
 static_assert(kKeyTable.factor != 0, "no factor without collision: add slots");
 static_assert(std::size(kKeyNames) == kKeyCount - 2, "a name for each Key but Old and New");
 
+// The one key that is longer than what a KeyWord tells.
+constexpr std::string_view kLongKey = "bound-from";
+static_assert(std::ranges::all_of(kKeyNames, [](const KeyName& row) {
+  return row.name.size() <= 8 || row.name == kLongKey;
+}));
+
 std::optional<Key> key_of(std::string_view key) {
   if (key.empty())
     return std::nullopt;
@@ -221,10 +261,11 @@ std::optional<Key> key_of(std::string_view key) {
     if (key.starts_with("new"))
       return Key::New;
   }
-  uint8_t index = kKeyTable.index[slot_of(key, kKeyTable.factor)];
-  if (index == 0 || kKeyNames[index - 1].name != key)
+  const KeyWord word = word_of(key);
+  const KeyTable::Slot& slot = kKeyTable.slots[slot_of(word, kKeyTable.factor)];
+  if (slot.word != word || (word.size > 8 && key != kLongKey))
     return std::nullopt;
-  return kKeyNames[index - 1].key;
+  return slot.key;
 }
 
 }  // namespace
