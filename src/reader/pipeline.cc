@@ -21,9 +21,9 @@
 namespace tenure::reader {
 namespace {
 
-constexpr size_t kBlock = 1 << 20;        // of a stream
+constexpr size_t kBlock = kSegment;       // of a stream
 constexpr size_t kLedgerArena = 1 << 18;  // bytes of entries in one batch
-constexpr size_t kTasksAhead = 32;        // how far reading may run ahead of understanding
+constexpr size_t kTasksAhead = 8;         // how far reading may run ahead of understanding
 constexpr size_t kBatchesAhead = 8;       // of one stream
 
 // A segment of a plain file, or a whole source of another kind.
@@ -129,12 +129,10 @@ size_t whole_lines(std::string_view block, DamageLog& damage, std::string_view n
   return block.size();
 }
 
-void read_stream(Source& source, uint32_t index, std::vector<char>& buffer, const Put& put) {
+void read_stream(Source& source, uint32_t index, ReadBuffer& buffer, const Put& put) {
   auto stream = open_content(fd_stream(std::move(source.fd), source.name), source.name);
   if (!stream)
     return put_error(put, stream.error().what());
-  if (buffer.size() < kBlock + kMaxLine)
-    buffer.resize(kBlock + kMaxLine);
   BlockPlace place = place_of(source, index);
   size_t carried = 0;
   for (bool more = true; more;) {
@@ -234,7 +232,7 @@ class Reader {
   }
 
   void work(Handover& handover) {
-    std::vector<char> buffer;
+    ReadBuffer buffer;
     while (const std::optional<size_t> task = handover.claim()) {
       const Put put = [&](Batch batch) { return handover.put(*task, std::move(batch)); };
       do_task(tasks_[*task], buffer, put);
@@ -242,7 +240,7 @@ class Reader {
     }
   }
 
-  void do_task(const Task& task, std::vector<char>& buffer, const Put& put) {
+  void do_task(const Task& task, ReadBuffer& buffer, const Put& put) {
     Source& source = set_.sources[task.source];
     if (source.kind == SourceKind::Ledger)
       return read_ledger(source, task.source, put);

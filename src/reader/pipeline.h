@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads all sources over all cores and hands out their records in the order of the stream. Plain
 // files are cut into segments that are read by position (never mapped: a file that shrinks must not
-// kill us); everything else is one task a source, in parallel with the others.
+// kill us, and taking a mapping of a gigabyte down costs what the copy did); everything else is one
+// task a source, in parallel with the others.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,8 @@ struct ReadOptions {
 
 // Calls `each`, on the calling thread, with every batch, in order; false stops. Errors of single
 // sources become damage (ReadError) of a batch, so that the others are read all the same. The
-// sources' descriptors are used up. Memory: about 2 MiB a thread and at most 0.5 MiB for each of 32
-// segments that are ahead.
+// sources' descriptors are used up. Memory: about 1 MiB a thread, and what is of interest in each
+// of 8 segments of 1 MiB that are ahead.
 Result<> read_sources(SourceSet& set, const ReadOptions& options,
                       const std::function<bool(Batch)>& each);
 

@@ -62,82 +62,124 @@ constexpr Interest kInterests[] = {
     {"USER_LOGIN ", always},
 };
 
-// The first four letters of each (three of "250") as a number: most lines are dismissed by
-// comparing only that, without a branch for each.
+// The first four letters of each as a number, in a table without collisions: most lines are
+// dismissed by one multiplication and one comparison. Of the numbers, "250" stands for ten.
 struct Marks {
-  static constexpr size_t kCount = 16;  // unused places repeat the first
-  std::array<uint32_t, kCount> value{};
-  std::array<uint32_t, kCount> mask{};
+  static constexpr uint32_t kBits = 7;
+  uint32_t factor = 0;
+  std::array<uint32_t, 1 << kBits> words{};
 
-  constexpr Marks() {
-    for (size_t i = 0; i < kCount; ++i) {
-      const std::string_view type = kInterests[i < std::size(kInterests) ? i : 0].type;
-      for (size_t byte = 0; byte < 4 && byte < type.size(); ++byte) {
-        const size_t shift = 8 * (std::endian::native == std::endian::big ? 3 - byte : byte);
-        value[i] |= uint32_t{static_cast<unsigned char>(type[byte])} << shift;
-        mask[i] |= uint32_t{0xFF} << shift;
+  static constexpr uint32_t word_of(std::string_view text) {
+    uint32_t word = 0;
+    for (size_t i = 0; i < 4; ++i) {
+      const size_t shift = 8 * (std::endian::native == std::endian::big ? 3 - i : i);
+      word |= uint32_t{static_cast<unsigned char>(text[i])} << shift;
+    }
+    return word;
+  }
+  constexpr uint32_t& place(uint32_t word) { return words[word * factor >> (32 - kBits)]; }
+  constexpr uint32_t at(uint32_t word) const { return words[word * factor >> (32 - kBits)]; }
+
+  // False if another word has the place.
+  constexpr bool add(std::string_view letters) {
+    const uint32_t word = word_of(letters);
+    const bool free = place(word) == 0 || place(word) == word;
+    place(word) = word;
+    return free;
+  }
+  constexpr bool add_all() {
+    bool free = true;
+    for (const Interest& interest : kInterests) {
+      if (interest.type.size() >= 4) {
+        free = add(interest.type) && free;
+        continue;
+      }
+      for (char digit = '0'; digit <= '9'; ++digit) {
+        const std::array<char, 4> letters = {interest.type[0], interest.type[1], interest.type[2],
+                                             digit};
+        free = add({letters.data(), letters.size()}) && free;
       }
     }
+    return free;
   }
 };
-constexpr Marks kMarks;
-static_assert(std::size(kInterests) <= Marks::kCount);
+
+// Tries factors until no two words share a place. Runs in the compiler.
+constexpr Marks make_marks() {
+  for (uint32_t factor = 0x9E3779B1; factor != 0x9E3779B1 + 4000; factor += 2) {
+    Marks marks{.factor = factor, .words = {}};
+    if (marks.add_all())
+      return marks;
+  }
+  return {};
+}
+constexpr Marks kMarks = make_marks();
+static_assert(kMarks.factor != 0, "no factor without collision: add bits");
 
 // `text` has at least four bytes.
-bool may_interest(const char* text) {
+inline bool may_interest(const char* text) {
   uint32_t word = 0;
   std::memcpy(&word, text, sizeof word);
-  uint32_t any = 0;
-  for (size_t i = 0; i < Marks::kCount; ++i)
-    any |= (word & kMarks.mask[i]) == kMarks.value[i] ? 1U : 0U;
-  return any != 0;
+  return kMarks.at(word) == word;
+}
+
+constexpr size_t kLetters = 4;
+constexpr size_t kCandidate = 3 + kLetters;  // "pe=" and four letters of the type
+
+// Where the type stands, of a candidate at `at`.
+inline size_t type_at(const char* text, size_t at) {
+  return text[at] == 'V' ? at : at + 3;
 }
 
 class BlockScan {
  public:
   BlockScan(std::string_view block, ScanResult& out) : block_(block), out_(out) {}
 
-  // `at` is where "pe=" or "VIR" begins. Returns where to go on: past the line if it was taken.
-  size_t candidate(size_t at) {
-    const size_t type = block_[at] == 'V' ? at : at + 3;
-    if (type + 4 > block_.size() || !may_interest(block_.data() + type))
-      return at + 1;
-    return interesting(at, type);
+  // `at` is where "pe=" or "VIR" may begin, in front of a word of may_interest(). Takes the line if
+  // it is one to keep.
+  void candidate(size_t at) {
+    if (at < next_)
+      return;
+    const size_t type = type_at(block_.data(), at);
+    const std::string_view rest = block_.substr(type);
+    if (at == type) {
+      if (rest.starts_with("VIRT_"))
+        take(at, always);
+      return;
+    }
+    if (at < 2 || block_.substr(at - 2, 5) != "type=")
+      return;
+    for (const Interest& interest : kInterests) {
+      if (rest.starts_with(interest.type))
+        return take(at, interest.filter);
+    }
   }
 
   size_t size() const { return block_.size(); }
   const char* data() const { return block_.data(); }
 
  private:
-  __attribute__((noinline)) size_t interesting(size_t at, size_t type) {
-    if (at < next_)
-      return next_;
-    const std::string_view rest = block_.substr(type);
-    if (at == type)
-      return rest.starts_with("VIRT_") ? take(at, always) : at + 1;
-    if (at < 2 || block_[at - 1] != 'y' || block_[at - 2] != 't')
-      return at + 1;
-    for (const Interest& interest : kInterests) {
-      if (rest.starts_with(interest.type))
-        return take(at, interest.filter);
+  void take(size_t at, Filter filter) {
+    if (at >= end_) {
+      begin_ = line_begin(at);
+      end_ = line_end(at);
+      refused_by_ = nullptr;
     }
-    return at + 1;
-  }
-
-  size_t take(size_t at, Filter filter) {
-    const size_t begin = line_begin(at);
-    const size_t end = line_end(at);
-    std::string_view line = block_.substr(begin, end - begin);
+    // Looked at once, however often a line of 64 KiB says so.
+    if (filter == refused_by_)
+      return;
+    const std::string_view line = block_.substr(begin_, end_ - begin_);
     // A line that its filter refuses may still hold another record (glued): look on within it.
-    if (!filter(line))
-      return at + 1;
-    next_ = end + 1;
+    if (!filter(line)) {
+      refused_by_ = filter;
+      return;
+    }
+    next_ = end_ + 1;
     if (filter == names_tool)
-      take_syscall(begin, line);
+      take_syscall(begin_, line);
     if (filter == boots)
-      take_last(begin);
-    keep(begin, line);
-    return next_;
+      take_last(begin_);
+    keep(begin_, line);
   }
 
   size_t line_begin(size_t at) const {
@@ -197,70 +239,105 @@ class BlockScan {
 
   std::string_view block_;
   ScanResult& out_;
-  size_t next_ = 0;
+  size_t begin_ = 0;  // of the line that was looked at last
+  size_t end_ = 0;
+  Filter refused_by_ = nullptr;
+  size_t next_ = 0;  // behind the last line that was taken
 };
 
+// `at` may begin a candidate. A bare test first: of the lines hardly one is wanted.
+inline void test(BlockScan& scan, size_t at) {
+  if (may_interest(scan.data() + type_at(scan.data(), at)))
+    scan.candidate(at);
+}
+
+// The rest of a block, byte by byte.
 void scan_tail(BlockScan& scan, size_t at) {
   const char* p = scan.data();
-  const size_t n = scan.size();
-  while (at + 3 <= n) {
-    const bool hit = (p[at] == 'p' && p[at + 1] == 'e' && p[at + 2] == '=') ||
-                     (p[at] == 'V' && p[at + 1] == 'I' && p[at + 2] == 'R');
-    at = hit ? scan.candidate(at) : at + 1;
+  for (; at + kLetters <= scan.size(); ++at) {
+    const bool hit = (p[at] == 'p' && p[at + 2] == '=') || (p[at] == 'V' && p[at + 2] == 'R');
+    if (hit && type_at(p, at) + kLetters <= scan.size())
+      test(scan, at);
   }
 }
 
 #if defined(__x86_64__)
-using Bytes = __m256i;
+#define TENURE_AVX2 __attribute__((target("avx2,bmi")))
+#define TENURE_AVX512 __attribute__((target("avx512bw,bmi")))
 
-__attribute__((target("avx2"))) inline Bytes equal(const char* from, char c) {
-  const Bytes bytes = _mm256_loadu_si256(reinterpret_cast<const Bytes*>(from));
-  return _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(c));
-}
-
-// Bit i: a candidate begins at from[i]. Three overlapping loads, 34 bytes in all.
-__attribute__((target("avx2"))) inline uint32_t candidates(const char* from) {
-  const Bytes type = _mm256_and_si256(_mm256_and_si256(equal(from, 'p'), equal(from + 1, 'e')),
-                                      equal(from + 2, '='));
-  const Bytes virt = _mm256_and_si256(_mm256_and_si256(equal(from, 'V'), equal(from + 1, 'I')),
-                                      equal(from + 2, 'R'));
+// Bit i: a candidate begins at from[i], by its first and third byte.
+TENURE_AVX2 inline uint32_t candidates32(const char* from) {
+  const auto equal = [from](int at, char c) TENURE_AVX2 {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + at));
+    return _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(c));
+  };
+  const __m256i type = _mm256_and_si256(equal(0, 'p'), equal(2, '='));
+  const __m256i virt = _mm256_and_si256(equal(0, 'V'), equal(2, 'R'));
   return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_or_si256(type, virt)));
 }
 
-__attribute__((target("avx2"))) void scan_avx2(BlockScan& scan) {
+TENURE_AVX2 void scan_avx2(BlockScan& scan) {
   constexpr size_t kStep = 32;
-  const char* p = scan.data();
   size_t at = 0;
-  while (at + kStep + 2 <= scan.size()) {
-    size_t next = at + kStep;
-    for (uint32_t mask = candidates(p + at); mask != 0; mask &= mask - 1) {
-      const size_t go_on = scan.candidate(at + static_cast<size_t>(__builtin_ctz(mask)));
-      if (go_on <= at + kStep)
-        continue;
-      next = go_on;
-      break;
-    }
-    at = next;
+  for (; at + kStep + kCandidate <= scan.size(); at += kStep) {
+    for (uint32_t hits = candidates32(scan.data() + at); hits != 0; hits &= hits - 1)
+      test(scan, at + static_cast<size_t>(std::countr_zero(hits)));
+  }
+  scan_tail(scan, at);
+}
+
+TENURE_AVX512 inline uint64_t candidates64(const char* from) {
+  const __m512i first = _mm512_loadu_si512(from);
+  const __m512i third = _mm512_loadu_si512(from + 2);
+  const __mmask64 p = _mm512_cmpeq_epi8_mask(first, _mm512_set1_epi8('p'));
+  const __mmask64 v = _mm512_cmpeq_epi8_mask(first, _mm512_set1_epi8('V'));
+  return _mm512_mask_cmpeq_epi8_mask(p, third, _mm512_set1_epi8('=')) |
+         _mm512_mask_cmpeq_epi8_mask(v, third, _mm512_set1_epi8('R'));
+}
+
+TENURE_AVX512 void scan_avx512(BlockScan& scan) {
+  constexpr size_t kStep = 64;
+  size_t at = 0;
+  for (; at + kStep + kCandidate <= scan.size(); at += kStep) {
+    for (uint64_t hits = candidates64(scan.data() + at); hits != 0; hits &= hits - 1)
+      test(scan, at + static_cast<size_t>(std::countr_zero(hits)));
   }
   scan_tail(scan, at);
 }
 #endif
 
-}  // namespace
-
-void scan_block_portable(std::string_view block, ScanResult& out) {
+template <void (*kScan)(BlockScan&)>
+void scan_with(std::string_view block, ScanResult& out) {
   BlockScan scan(block, out);
+  kScan(scan);
+}
+
+void scan_bytes(BlockScan& scan) {
   scan_tail(scan, 0);
 }
 
-void scan_block(std::string_view block, ScanResult& out) {
-  BlockScan scan(block, out);
+std::vector<ScanPath> find_paths() {
+  std::vector<ScanPath> paths;
 #if defined(__x86_64__)
-  static const bool kHasAvx2 = __builtin_cpu_supports("avx2") != 0;
-  if (kHasAvx2)
-    return scan_avx2(scan);
+  const bool bmi = __builtin_cpu_supports("bmi") != 0;
+  if (bmi && __builtin_cpu_supports("avx512bw") != 0)
+    paths.push_back({"avx512", scan_with<scan_avx512>});
+  if (bmi && __builtin_cpu_supports("avx2") != 0)
+    paths.push_back({"avx2", scan_with<scan_avx2>});
 #endif
-  scan_tail(scan, 0);
+  paths.push_back({"portable", scan_with<scan_bytes>});
+  return paths;
+}
+
+}  // namespace
+
+void scan_block(std::string_view block, ScanResult& out) {
+  scan_paths().front().scan(block, out);
+}
+
+std::span<const ScanPath> scan_paths() {
+  static const std::vector<ScanPath> kPaths = find_paths();
+  return kPaths;
 }
 
 }  // namespace tenure::reader

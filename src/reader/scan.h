@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -31,7 +32,12 @@ struct ScanResult {
 // with the SYSCALL of the same event, USER_CMD; logins. Appends to `out`.
 void scan_block(std::string_view block, ScanResult& out);
 
-// The same with the portable code path; for tests and other processors.
-void scan_block_portable(std::string_view block, ScanResult& out);
+// The code paths that this processor has, the fastest, which scan_block() takes, first; the last is
+// the portable one. All do the same; for tests.
+struct ScanPath {
+  std::string_view name;
+  void (*scan)(std::string_view block, ScanResult& out);
+};
+std::span<const ScanPath> scan_paths();
 
 }  // namespace tenure::reader

@@ -11,7 +11,6 @@
 #include <optional>
 
 #include "base/result.h"
-#include "reader/scan.h"
 
 namespace tenure::reader {
 namespace {
@@ -21,17 +20,15 @@ constexpr size_t kStep = 1024;  // how much more is read to find the end of the 
 // A stretch of the file from `from` on; grows to the right.
 class Window {
  public:
-  Window(int fd, uint64_t from, uint64_t file_size, std::vector<char>& buffer)
-      : fd_(fd), from_(from), limit_(file_size - from), buffer_(buffer) {}
+  Window(int fd, uint64_t from, uint64_t file_size, ReadBuffer& buffer)
+      : fd_(fd), from_(from), limit_(file_size - from), data_(buffer.data()) {}
 
-  // Has at least `size` bytes if the file has them.
+  // Has at least `size` bytes if the file has them. ReadBuffer::kSize is the most.
   void need(size_t size) {
     size = static_cast<size_t>(std::min<uint64_t>(size, limit_));
-    if (buffer_.size() < size)
-      buffer_.resize(size);
     while (have_ < size && !failed_) {
       const ssize_t got =
-          ::pread(fd_, buffer_.data() + have_, size - have_, static_cast<off_t>(from_ + have_));
+          ::pread(fd_, data_ + have_, size - have_, static_cast<off_t>(from_ + have_));
       if (got > 0) {
         have_ += static_cast<size_t>(got);
       } else if (got == 0 || errno != EINTR) {
@@ -49,9 +46,9 @@ class Window {
       need(std::min(look + kStep, at - 1 + kMaxLine));
       if (have_ <= look)
         break;
-      const void* newline = std::memchr(buffer_.data() + look, '\n', have_ - look);
+      const void* newline = std::memchr(data_ + look, '\n', have_ - look);
       if (newline != nullptr) {
-        return static_cast<size_t>(static_cast<const char*>(newline) - buffer_.data()) + 1;
+        return static_cast<size_t>(static_cast<const char*>(newline) - data_) + 1;
       }
       look = have_;
     }
@@ -61,7 +58,7 @@ class Window {
   }
 
   std::string_view bytes(size_t begin, size_t end) const {
-    return {buffer_.data() + begin, std::min(end, have_) - std::min(begin, std::min(end, have_))};
+    return {data_ + begin, std::min(end, have_) - std::min(begin, std::min(end, have_))};
   }
   bool failed() const { return failed_; }
   int error() const { return errno_; }
@@ -70,7 +67,7 @@ class Window {
   int fd_;
   uint64_t from_;
   uint64_t limit_;
-  std::vector<char>& buffer_;
+  char* data_;
   size_t have_ = 0;
   bool failed_ = false;
   int errno_ = 0;
@@ -79,9 +76,9 @@ class Window {
 }  // namespace
 
 Segment read_segment(int fd, std::string_view name, uint64_t size, uint64_t index,
-                     std::vector<char>& buffer) {
+                     ReadBuffer& buffer) {
   const uint64_t start = index * kSegment;
-  const uint64_t from = start == 0 ? 0 : start - 1;  // the byte before tells if a line begins here
+  const uint64_t from = start == 0 ? 0 : start - ReadBuffer::kMargin;
   const auto skip = static_cast<size_t>(start - from);
   Window window(fd, from, size, buffer);
   window.need(kSegment + skip);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which lines of a block are found, with both code paths and at every alignment.
+// Which lines of a block are found, with every code path and at every alignment.
 #include "reader/scan.h"
 
 #include <gtest/gtest.h>
@@ -9,20 +9,25 @@
 namespace tenure::reader {
 namespace {
 
-std::vector<std::string> found(std::string_view block) {
-  ScanResult fast;
-  ScanResult portable;
-  scan_block(block, fast);
-  scan_block_portable(block, portable);
+std::vector<std::string> found_by(const ScanPath& path, std::string_view block) {
+  ScanResult result;
+  path.scan(block, result);
   std::vector<std::string> lines;
-  EXPECT_EQ(fast.lines.size(), portable.lines.size());
-  for (size_t i = 0; i < fast.lines.size(); ++i) {
-    const LineSpan& span = fast.lines[i];
+  for (const LineSpan& span : result.lines)
+    lines.push_back(std::to_string(span.offset) + ":" +
+                    std::string(block.substr(span.offset, span.size)));
+  return lines;
+}
+
+// What scan_block() finds; every code path has to find the same.
+std::vector<std::string> found(std::string_view block) {
+  const std::vector<std::string> portable = found_by(scan_paths().back(), block);
+  for (const ScanPath& path : scan_paths()) EXPECT_EQ(found_by(path, block), portable) << path.name;
+  ScanResult result;
+  scan_block(block, result);
+  std::vector<std::string> lines;
+  for (const LineSpan& span : result.lines)
     lines.emplace_back(block.substr(span.offset, span.size));
-    if (i < portable.lines.size()) {
-      EXPECT_EQ(span.offset, portable.lines[i].offset);
-    }
-  }
   return lines;
 }
 

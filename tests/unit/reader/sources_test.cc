@@ -154,7 +154,7 @@ TEST(Segments, TileAFileWhateverItsLines) {
   scratch.write("t", text);
   FILE* file = std::fopen(scratch.path("t").c_str(), "r");
   std::string joined;
-  std::vector<char> buffer;
+  ReadBuffer buffer;
   for (uint64_t i = 0; i < segment_count(text.size()); ++i) {
     const Segment segment = read_segment(::fileno(file), "t", text.size(), i, buffer);
     EXPECT_EQ(segment.offset, joined.size());
@@ -171,7 +171,7 @@ TEST(Segments, AnEndlessLineIsCutAndTold) {
   const std::string text = std::string(3 * kSegment + 100, 'x');
   scratch.write("t", text);
   FILE* file = std::fopen(scratch.path("t").c_str(), "r");
-  std::vector<char> buffer;
+  ReadBuffer buffer;
   size_t total = 0;
   uint64_t cuts = 0;
   for (uint64_t i = 0; i < segment_count(text.size()); ++i) {
@@ -181,7 +181,6 @@ TEST(Segments, AnEndlessLineIsCutAndTold) {
   }
   EXPECT_EQ(total, text.size());
   EXPECT_EQ(cuts, 2U);  // the last 100 bytes are too short to miss a newline
-  EXPECT_LT(buffer.size(), kSegment + 200000);
   std::fclose(file);
 }
 
