@@ -105,10 +105,10 @@ std::string_view Meaning::text(const FieldSet& fields, Key key) {
 // A number is never hex, though its digits could be read so.
 std::string_view Meaning::value(const FieldSet& fields, Key key, const Change& change) {
   std::string_view raw = fields.raw(key);
-  bool digits = raw.find_first_not_of("0123456789") == raw.npos;
   if (change.single)
     return known(raw) == "0" ? std::string_view() : known(raw);
-  return known(!change.known && digits ? raw : text(fields, key));
+  bool number = !change.known && raw.find_first_not_of("0123456789") == raw.npos;
+  return known(number ? raw : text(fields, key));
 }
 
 void Meaning::pair(const FieldSet& fields, Change& change) {

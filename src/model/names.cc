@@ -2,12 +2,17 @@
 #include "model/names.h"
 
 #include <algorithm>
-#include <iterator>
+#include <bit>
 
 namespace tenure::model {
 namespace {
 
 constexpr size_t kBlock = 64 * 1024;
+
+bool is_plain(std::string_view text) {
+  return std::ranges::all_of(text,
+                             [](char c) { return c >= ' ' && c < 0x7F && c != '"' && c != '\\'; });
+}
 
 }  // namespace
 
@@ -22,23 +27,38 @@ char* NamePool::allocate(size_t size) {
   return at;
 }
 
+// From its length, its first and its last eight bytes: uuids, addresses and paths differ there.
+size_t NamePool::spot_of(std::string_view text) {
+  uint64_t first = 0;
+  uint64_t last = 0;
+  if (text.size() >= sizeof first) {
+    std::memcpy(&first, text.data(), sizeof first);
+    std::memcpy(&last, text.data() + text.size() - sizeof last, sizeof last);
+  } else {
+    for (char c : text) first = first << 8 | static_cast<uint8_t>(c);
+  }
+  constexpr uint64_t kFactor = 0x9E3779B97F4A7C15;
+  uint64_t mixed = (first * kFactor ^ last) + text.size();
+  return mixed * kFactor >> (64 - std::countr_zero(kRecent));
+}
+
 Name NamePool::intern(std::string_view text) {
   if (text.empty())
     return {};
-  if (auto at = names_.find(text); at != names_.end())
-    return *at;
-  auto size = static_cast<uint32_t>(text.size());
-  char* memory = allocate(sizeof size + text.size());
-  std::memcpy(memory, &size, sizeof size);
-  std::memcpy(memory + sizeof size, text.data(), text.size());
-  return *names_.insert(Name(memory)).first;
+  Name& recent = recent_[spot_of(text)];
+  if (recent.view() != text)
+    recent = keep(text);
+  return recent;
 }
 
-void NamePool::absorb(NamePool&& other) {
-  // Before our own block, which goes on being filled.
-  blocks_.insert(blocks_.begin(), std::make_move_iterator(other.blocks_.begin()),
-                 std::make_move_iterator(other.blocks_.end()));
-  names_.merge(other.names_);
+Name NamePool::keep(std::string_view text) {
+  if (auto at = names_.find(text); at != names_.end())
+    return *at;
+  const Name::Head head{.size = static_cast<uint32_t>(text.size()), .plain = is_plain(text)};
+  char* memory = allocate(sizeof head + text.size());
+  std::memcpy(memory, &head, sizeof head);
+  std::memcpy(memory + sizeof head, text.data(), text.size());
+  return *names_.insert(Name(memory)).first;
 }
 
 }  // namespace tenure::model

@@ -12,13 +12,10 @@ namespace {
 
 using trail::Key;
 
-constexpr uint32_t kVoided = UINT32_MAX;  // Tenure::run of one that never was
-
-// By text, not by address: after absorb() equal names may stand at two addresses.
 uint64_t open_key(uint32_t run, Name kind, Name key) {
-  std::hash<std::string_view> hash_of;
-  uint64_t hash = (run + 1) * 0x9E3779B97F4A7C15U ^ hash_of(kind);
-  return (hash ^ hash >> 29) * 0xBF58476D1CE4E5B9U ^ hash_of(key);
+  uint64_t hash = (run + 1) * 0x9E3779B97F4A7C15U ^ kind.id();
+  hash = (hash ^ hash >> 29) * 0xBF58476D1CE4E5B9U ^ key.id();
+  return (hash ^ hash >> 32) * 0x94D049BB133111EBU;
 }
 
 // Of the kinds with one tenure a run the value is no key.
@@ -116,7 +113,8 @@ void TenureBook::resource(const Event& event) {
   }
   if (change.effect == Effect::ByGrant) {
     auto known = by_grant(event, change.kind);
-    bool ends = known && tenures_[*known].open() && !tenures_[*known].from->same_event(event.at);
+    bool ends =
+        known && tenures_.slot(*known).open() && !tenures_.slot(*known).from->same_event(event.at);
     change.effect = ends ? Effect::End : Effect::Begin;
   }
   if (deny_all) {
@@ -139,7 +137,7 @@ void TenureBook::resource(const Event& event) {
 void TenureBook::begin(uint32_t run, const Event& event, const Change& change) {
   if (auto known = by_grant(event, change.kind)) {
     // An update ends the tenure that it names and goes on under the same number.
-    bool goes_on = change.effect == Effect::Replace && !tenures_[*known].open();
+    bool goes_on = change.effect == Effect::Replace && !tenures_.slot(*known).open();
     if (!goes_on) {
       ++counts_.duplicates;
       return;
@@ -176,12 +174,11 @@ Tenure TenureBook::make(uint32_t run, const Event& event, const Change& change) 
 }
 
 void TenureBook::add(Tenure tenure) {
-  auto at = static_cast<uint32_t>(tenures_.size());
+  auto at = static_cast<uint32_t>(tenures_.slots());
   if (tenure.grant)
     grants_.emplace(*tenure.grant, at);
   states_[tenure.run].tenures.push_back(at);
-  tenures_.push_back(std::move(tenure));
-  if (tenures_.back().open())
+  if (tenures_.add(std::move(tenure)).open())
     index(at);
 }
 
@@ -207,7 +204,7 @@ bool TenureBook::end_by_grant(const Event& event, const Change& change) {
   auto known = by_grant(event, change.kind);
   if (!known)
     return false;
-  Tenure& tenure = tenures_[*known];
+  Tenure& tenure = tenures_.slot(*known);
   bool guessed =
       !tenure.open() &&
       (tenure.certainty == Certainty::Inferred || tenure.certainty == Certainty::Bounded) &&
@@ -229,7 +226,7 @@ void TenureBook::end_rules(uint32_t run, const Event& event, const Change& chang
   if (!rdev.empty())
     held = open_with(run, kind, rdev);
   for (uint32_t one : open_with(run, kind, names_.intern(change.old_id)))
-    if (rdev.empty() || tenures_[one].rdev.empty())
+    if (rdev.empty() || tenures_.slot(one).rdev.empty())
       held.push_back(one);
   if (held.empty()) {
     if (states_[run].denied_all)
@@ -239,7 +236,7 @@ void TenureBook::end_rules(uint32_t run, const Event& event, const Change& chang
     return;
   }
   for (uint32_t one : held) {
-    Tenure rest = tenures_[one];
+    Tenure rest = tenures_.slot(one);
     close(one, event, Certainty::Exact);
     auto had = parse_access(rest.access);
     auto loses = parse_access(change.access);
@@ -255,7 +252,7 @@ void TenureBook::end_rules(uint32_t run, const Event& event, const Change& chang
 void TenureBook::end_all_rules(uint32_t run, const Event& event) {
   std::vector<uint32_t> of_run = states_[run].tenures;
   for (uint32_t one : of_run) {
-    const Tenure& tenure = tenures_[one];
+    const Tenure& tenure = tenures_.slot(one);
     bool rule = tenure.kind.view() == "cgroup" && tenure.category.view() != "group";
     if (tenure.open() && rule)
       close(one, event, Certainty::Exact);
@@ -266,7 +263,7 @@ void TenureBook::end_all_rules(uint32_t run, const Event& event) {
 void TenureBook::end_opens_of(uint32_t run, const Event& event, std::string_view mac) {
   std::vector<uint32_t> held = open_with(run, names_.intern("net-open"), names_.intern(mac));
   for (uint32_t one : held)
-    if (tenures_[one].holder.view() == mac)
+    if (tenures_.slot(one).holder.view() == mac)
       close(one, event, Certainty::Inferred);
 }
 
@@ -284,7 +281,7 @@ void TenureBook::end_unseen(uint32_t run, const Event& event, const Change& chan
 }
 
 void TenureBook::close(uint32_t at, const Event& event, Certainty certainty) {
-  Tenure& tenure = tenures_[at];
+  Tenure& tenure = tenures_.slot(at);
   if (tenure.open())
     unindex(at);
   tenure.until = event.at;
@@ -309,7 +306,7 @@ std::optional<uint32_t> TenureBook::by_grant(const Event& event, std::string_vie
   std::optional<uint32_t> found;
   auto [first, last] = grants_.equal_range(*event.grant);
   for (auto it = first; it != last; ++it) {
-    const Tenure& tenure = tenures_[it->second];
+    const Tenure& tenure = tenures_.slot(it->second);
     bool same =
         tenure.kind.view() == kind && tenure.uuid == guest.uuid && tenure.node == guest.node;
     if (same && (!found || it->second > *found))
@@ -320,37 +317,27 @@ std::optional<uint32_t> TenureBook::by_grant(const Event& event, std::string_vie
 
 std::vector<uint32_t> TenureBook::open_with(uint32_t run, Name kind, Name key) const {
   std::vector<uint32_t> found;
-  auto [first, last] = open_.equal_range(open_key(run, kind, key));
-  for (auto it = first; it != last; ++it) {
-    const Tenure& tenure = tenures_[it->second];
+  open_.each(open_key(run, kind, key), [&](uint32_t at) {
+    const Tenure& tenure = tenures_.slot(at);
     bool keyed = tenure.id == key || second_key(tenure) == key || key.empty();
     if (tenure.run == run && tenure.kind == kind && keyed)
-      found.push_back(it->second);
-  }
+      found.push_back(at);
+  });
   return found;
 }
 
 void TenureBook::index(uint32_t at) {
-  const Tenure& tenure = tenures_[at];
-  open_.emplace(open_key(tenure.run, tenure.kind, first_key(tenure)), at);
+  const Tenure& tenure = tenures_.slot(at);
+  open_.insert(open_key(tenure.run, tenure.kind, first_key(tenure)), at);
   if (Name other = second_key(tenure); !other.empty())
-    open_.emplace(open_key(tenure.run, tenure.kind, other), at);
+    open_.insert(open_key(tenure.run, tenure.kind, other), at);
 }
 
 void TenureBook::unindex(uint32_t at) {
-  const Tenure& tenure = tenures_[at];
-  auto remove = [&](Name key) {
-    auto [first, last] = open_.equal_range(open_key(tenure.run, tenure.kind, key));
-    for (auto it = first; it != last; ++it) {
-      if (it->second != at)
-        continue;
-      open_.erase(it);
-      return;
-    }
-  };
-  remove(first_key(tenure));
+  const Tenure& tenure = tenures_.slot(at);
+  open_.erase(open_key(tenure.run, tenure.kind, first_key(tenure)), at);
   if (Name other = second_key(tenure); !other.empty())
-    remove(other);
+    open_.erase(open_key(tenure.run, tenure.kind, other), at);
 }
 
 const Asker* TenureBook::asker() {
@@ -369,38 +356,14 @@ const Asker* TenureBook::asker() {
   return &askers_.back();
 }
 
-std::span<const Tenure> TenureBook::tenures() {
-  if (voided_ > 0)
-    compact();
-  return tenures_;
-}
-
-// Takes the tenures of failed starts out of the list.
-void TenureBook::compact() {
-  std::erase_if(tenures_, [](const Tenure& tenure) { return tenure.run == kVoided; });
-  voided_ = 0;
-  open_.clear();
-  grants_.clear();
-  for (RunState& state : states_) state.tenures.clear();
-  for (uint32_t at = 0; at < tenures_.size(); ++at) {
-    const Tenure& tenure = tenures_[at];
-    states_[tenure.run].tenures.push_back(at);
-    if (tenure.grant)
-      grants_.emplace(*tenure.grant, at);
-    if (tenure.open())
-      index(at);
-  }
-}
-
 // What names a grant was really granted, and has a release of its own.
 void TenureBook::void_run(uint32_t run) {
   auto is_void = [this](uint32_t at) {
-    if (tenures_[at].grant)
+    if (tenures_.slot(at).grant)
       return false;
-    if (tenures_[at].open())
+    if (tenures_.slot(at).open())
       unindex(at);
-    tenures_[at].run = kVoided;
-    ++voided_;
+    tenures_.forget(at);
     return true;
   };
   std::erase_if(states_[run].tenures, is_void);
@@ -408,28 +371,26 @@ void TenureBook::void_run(uint32_t run) {
 
 std::vector<const Tenure*> TenureBook::open_tenures(std::string_view uuid, std::string_view node) {
   std::vector<const Tenure*> found;
-  if (voided_ > 0)
-    compact();
   for (const Guest& guest : guests_) {
     if (guest.uuid.view() != uuid || guest.node.view() != node)
       continue;
     for (uint32_t run : guest.runs)
       for (uint32_t at : states_[run].tenures)
-        if (tenures_[at].open())
-          found.push_back(&tenures_[at]);
+        if (tenures_.slot(at).open())
+          found.push_back(&tenures_.slot(at));
   }
   return found;
 }
 
 const Tenure* TenureBook::find_grant(uint64_t grant, std::string_view uuid, std::string_view node) {
-  const Tenure* found = nullptr;
+  std::optional<uint32_t> found;
   auto [first, last] = grants_.equal_range(grant);
   for (auto it = first; it != last; ++it) {
-    const Tenure& tenure = tenures_[it->second];
-    if (tenure.uuid.view() == uuid && tenure.node.view() == node && (!found || &tenure > found))
-      found = &tenure;
+    const Tenure& tenure = tenures_.slot(it->second);
+    if (tenure.uuid.view() == uuid && tenure.node.view() == node && (!found || it->second > *found))
+      found = it->second;
   }
-  return found;
+  return found ? &tenures_.slot(*found) : nullptr;
 }
 
 std::string_view to_string(Certainty certainty) {

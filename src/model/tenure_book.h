@@ -13,7 +13,6 @@
 #include <deque>
 #include <map>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -22,7 +21,9 @@
 #include "base/result.h"
 #include "model/meaning.h"
 #include "model/names.h"
+#include "model/open_index.h"
 #include "model/tenure.h"
+#include "model/tenure_list.h"
 #include "trail/decode.h"
 
 namespace tenure::model {
@@ -58,8 +59,9 @@ class TenureBook {
   // Any other record of a host, which was not applied: it narrows the bounds of a later crash.
   void seen(std::string_view node, const Position& at);
 
-  // In the order of their beginnings in the stream. Valid until the next apply().
-  std::span<const Tenure> tenures();
+  // In the order of their beginnings in the stream. References stay valid, but apply() may find
+  // that a tenure never was.
+  const TenureList& tenures() const { return tenures_; }
   // A deque: references stay valid.
   const std::deque<Run>& runs() const { return runs_; }
   const Run& run_of(const Tenure& tenure) const { return runs_[tenure.run]; }
@@ -124,12 +126,20 @@ class TenureBook {
   void host_event(Host& host, uint16_t type, const Position& at);
   void boot(Host& host, const Position& at, const std::optional<Position>& last);
 
+  // Of another book (tenure_book_host.cc).
+  void adopt(Name& name);
+  void adopt(Run& run);
+  void adopt(const Asker*& who);
+  void adopt(Tenure& tenure);
+  void count_in(const BookCounts& other);
+
   // Intents (tenure_book_host.cc).
   void intent(const trail::LineView& line, uint64_t order);
   void settle_intent(const Event& event);
 
   // Guests and runs (tenure_book_runs.cc).
   uint32_t guest_of(const trail::LineView& line);
+  uint32_t find_guest(std::string_view node, std::string_view uuid, std::string_view name);
   void control(const Event& event);
   void started(const Event& event);
   void start_failed(const Event& event);
@@ -160,27 +170,27 @@ class TenureBook {
   std::vector<uint32_t> open_with(uint32_t run, Name kind, Name key) const;
   void index(uint32_t tenure);
   void unindex(uint32_t tenure);
-  void compact();
   const Asker* asker();
 
   NamePool names_;
   trail::FieldSet fields_;
   Meaning meaning_;
   std::string key_;
+  std::string last_uuid_;  // of the last record, as it stands there, with the guest that it names
+  uint32_t last_guest_ = 0;
   std::string scratch_;
 
-  std::vector<Tenure> tenures_;
+  TenureList tenures_;
   std::deque<Run> runs_;
   std::vector<RunState> states_;  // as runs_
   std::vector<Guest> guests_;
   std::unordered_map<std::string, uint32_t> guest_index_;  // node, newline, uuid or name
-  std::unordered_multimap<uint64_t, uint32_t> open_;       // hash of run, kind, key
+  OpenIndex open_;                                         // by run, kind, key
   std::unordered_multimap<uint64_t, uint32_t> grants_;
   std::deque<Host> hosts_;
   std::deque<Asker> askers_;
   std::map<uint64_t, OpenIntent> intents_;
   BookCounts counts_;
-  size_t voided_ = 0;
 };
 
 }  // namespace tenure::model

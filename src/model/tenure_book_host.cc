@@ -4,7 +4,6 @@
 // A boot shows by SYSTEM_BOOT, or by serials that begin anew. DAEMON_START without DAEMON_END is a
 // crash only if serials then do begin anew: auditd alone may have died (corner 25).
 #include <algorithm>
-#include <iterator>
 
 #include "model/tenure_book.h"
 
@@ -108,53 +107,80 @@ std::vector<OpenIntent> TenureBook::open_intents() const {
   return open;
 }
 
+// Tenures, runs and the like of another book, as if they had been read here.
+void TenureBook::adopt(Name& name) {
+  name = names_.intern(name);
+}
+
+void TenureBook::adopt(Run& run) {
+  for (Name* name : {&run.node, &run.guest, &run.uuid, &run.start_reason, &run.end_reason})
+    adopt(*name);
+}
+
+void TenureBook::adopt(const Asker*& who) {
+  if (who == nullptr)
+    return;
+  Asker mine = *who;
+  adopt(mine.exe);
+  adopt(mine.tty);
+  if (askers_.empty() || !(askers_.back() == mine))
+    askers_.push_back(mine);
+  who = &askers_.back();
+}
+
+void TenureBook::adopt(Tenure& tenure) {
+  for (Name* name :
+       {&tenure.node, &tenure.guest, &tenure.uuid, &tenure.kind, &tenure.id, &tenure.access,
+        &tenure.rdev, &tenure.category, &tenure.holder, &tenure.from_reason, &tenure.until_reason})
+    adopt(*name);
+  adopt(tenure.requester);
+  adopt(tenure.end_requester);
+}
+
+void TenureBook::count_in(const BookCounts& other) {
+  counts_.records += other.records;
+  counts_.failed += other.failed;
+  counts_.refused += other.refused;
+  counts_.unknown += other.unknown;
+  counts_.unmatched += other.unmatched;
+  counts_.duplicates += other.duplicates;
+  counts_.damaged += other.damaged;
+}
+
 Result<> TenureBook::absorb(TenureBook&& other) {
   for (const Host& host : other.hosts_)
     for (const Host& mine : hosts_)
       if (mine.node.view() == host.node.view())
         return fail(Errc::Invalid, "merge of two books: both have records of host '" +
                                        std::string(host.node.view()) + "'");
-  if (other.voided_ > 0)
-    other.compact();
-  if (voided_ > 0)
-    compact();
   auto run_base = static_cast<uint32_t>(runs_.size());
   auto guest_base = static_cast<uint32_t>(guests_.size());
   for (Guest& guest : other.guests_) {
+    for (Name* name : {&guest.node, &guest.uuid, &guest.name}) adopt(*name);
     for (uint32_t& run : guest.runs) run += run_base;
     guests_.push_back(std::move(guest));
   }
   for (const auto& [key, guest] : other.guest_index_) guest_index_.emplace(key, guest + guest_base);
-  std::ranges::move(other.runs_, std::back_inserter(runs_));
+  for (Run& run : other.runs_) {
+    adopt(run);
+    runs_.push_back(run);
+  }
   for (RunState& state : other.states_) {
     state.guest += guest_base;
+    state.tenures.clear();
     states_.push_back(std::move(state));
   }
-  // An asker is referred to by its address.
-  auto adopt = [this](const Asker*& who) {
-    if (who == nullptr)
-      return;
-    if (askers_.empty() || !(askers_.back() == *who))
-      askers_.push_back(*who);
-    who = &askers_.back();
-  };
-  for (Tenure& tenure : other.tenures_) {
+  for (Tenure tenure : other.tenures_) {
     tenure.run += run_base;
-    adopt(tenure.requester);
-    adopt(tenure.end_requester);
-    tenures_.push_back(tenure);
+    adopt(tenure);
+    add(tenure);
   }
-  std::ranges::move(other.hosts_, std::back_inserter(hosts_));
+  for (Host& host : other.hosts_) {
+    adopt(host.node);
+    hosts_.push_back(host);
+  }
   intents_.merge(other.intents_);
-  counts_.records += other.counts_.records;
-  counts_.failed += other.counts_.failed;
-  counts_.refused += other.counts_.refused;
-  counts_.unknown += other.counts_.unknown;
-  counts_.unmatched += other.counts_.unmatched;
-  counts_.duplicates += other.counts_.duplicates;
-  counts_.damaged += other.counts_.damaged;
-  names_.absorb(std::move(other.names_));
-  compact();
+  count_in(other.counts_);
   return {};
 }
 

@@ -23,7 +23,21 @@ void to_lower(std::string& text, size_t from) {
 uint32_t TenureBook::guest_of(const trail::LineView& line) {
   std::string_view name = fields_.text(Key::Vm, scratch_);
   std::string_view uuid = fields_.raw(Key::Uuid);
-  key_.assign(line.node).append(1, '\n');
+  // Records of one guest come in bursts.
+  bool same = !uuid.empty() && uuid == last_uuid_ && guests_[last_guest_].node.view() == line.node;
+  if (!same) {
+    last_guest_ = find_guest(line.node, uuid, name);
+    last_uuid_ = uuid;
+  }
+  Guest& guest = guests_[last_guest_];
+  if (guest.name.view() != name && !name.empty())
+    guest.name = names_.intern(name);
+  return last_guest_;
+}
+
+uint32_t TenureBook::find_guest(std::string_view node, std::string_view uuid,
+                                std::string_view name) {
+  key_.assign(node).append(1, '\n');
   size_t start = key_.size();
   if (uuid.empty())
     key_.append(1, '\n').append(name);
@@ -35,13 +49,10 @@ uint32_t TenureBook::guest_of(const trail::LineView& line) {
   if (at == guest_index_.end()) {
     at = guest_index_.emplace(key_, static_cast<uint32_t>(guests_.size())).first;
     Guest& guest = guests_.emplace_back();
-    guest.node = names_.intern(line.node);
+    guest.node = names_.intern(node);
     if (!uuid.empty())
       guest.uuid = names_.intern(std::string_view(key_).substr(start));
   }
-  Guest& guest = guests_[at->second];
-  if (guest.name.view() != name && !name.empty())
-    guest.name = names_.intern(name);
   return at->second;
 }
 
@@ -222,7 +233,7 @@ void TenureBook::end_run(uint32_t at, const Position& when, std::string_view rea
     return;
   Name why = names_.intern(tenure_reason);
   for (uint32_t one : states_[at].tenures) {
-    Tenure& tenure = tenures_[one];
+    Tenure& tenure = tenures_.slot(one);
     if (!tenure.open())
       continue;
     unindex(one);

@@ -65,6 +65,10 @@ class Feed {
     book.apply(*view, order++);
   }
 
+  const Tenure& tenure(size_t at) const {
+    return *std::next(book.tenures().begin(), static_cast<std::ptrdiff_t>(at));
+  }
+
   // "disk /dev/vda 5-9 detach exact": kind, id, seconds from and until, reason, certainty.
   std::vector<std::string> tenures() {
     std::vector<std::string> lines;

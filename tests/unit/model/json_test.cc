@@ -105,7 +105,7 @@ TEST(Csv, QuotesAndColumns) {
   feed.resource("resrc=disk reason=start", "old-disk=\"?\" new-disk=2C22");
   std::string out;
   append_csv_header(out);
-  append_csv_line(out, feed.book.tenures()[0], feed.book.runs()[0]);
+  append_csv_line(out, feed.tenure(0), feed.book.runs()[0]);
   EXPECT_EQ(out.substr(out.find('\n') + 1),
             ",anchor,6fe7fc2a-cc7c-4d6c-bb44-e1c7d275e875,1,disk,\",\"\"\",,,,1.000,100,start,,,,"
             "open,,,,\n");

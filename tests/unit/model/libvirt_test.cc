@@ -158,7 +158,7 @@ TEST(Corner19, AUuidInAnyCaseIsOneGuest) {
   for (char& c : feed.uuid) c = static_cast<char>(toupper(c));
   feed.control("op=stop reason=destroyed");
   EXPECT_EQ(feed.tenures(), Lines{"disk /dev/sdb 1-2 stop inferred"});
-  EXPECT_EQ(feed.book.tenures()[0].uuid.view(), kAnchor);
+  EXPECT_EQ(feed.tenure(0).uuid.view(), kAnchor);
 }
 
 TEST(Corner20, InTheOrderOfARealStart) {
@@ -170,8 +170,8 @@ TEST(Corner20, InTheOrderOfARealStart) {
   feed.control("op=start reason=booted");
   EXPECT_EQ(feed.tenures(),
             (Lines{"net-open /dev/net/tun 2- open", "net 52:54:00:00:00:01 4- open"}));
-  EXPECT_EQ(feed.book.tenures()[0].holder.view(), "52:54:00:00:00:01");
-  EXPECT_EQ(feed.book.tenures()[0].rdev.view(), "0A:C8");
+  EXPECT_EQ(feed.tenure(0).holder.view(), "52:54:00:00:00:01");
+  EXPECT_EQ(feed.tenure(0).rdev.view(), "0A:C8");
 }
 
 TEST(Corner21, AStopIsJoinedByUuidNotByPid) {
@@ -216,7 +216,7 @@ TEST(Corner23, DenyAllEndsAllRulesAndNothingElse) {
   early.resource("resrc=cgroup reason=allow", rule("class=major category=pty maj=88 acl=rw"));
   early.resource("resrc=cgroup reason=deny", rule("class=all"));
   EXPECT_EQ(early.tenures(), Lines{"cgroup pty 1-2 deny exact"});
-  EXPECT_EQ(early.book.tenures()[0].rdev.view(), "88:*");
+  EXPECT_EQ(early.tenure(0).rdev.view(), "88:*");
 }
 
 // Records A3 and A4: the kernel has one rule a device, known by its number.
@@ -247,7 +247,7 @@ TEST(Corner23, APartialDenyNarrows) {
                 rule("class=path path=\"/dev/loop1\" rdev=07:01 acl=w"));
   EXPECT_EQ(feed.tenures(),
             (Lines{"cgroup /dev/loop1 1-2 deny exact", "cgroup /dev/loop1 2- open"}));
-  EXPECT_EQ(feed.book.tenures()[1].access.view(), "r");
+  EXPECT_EQ(feed.tenure(1).access.view(), "r");
 }
 
 TEST(Corner28, ALogThatBeginsInTheMiddle) {
@@ -294,8 +294,8 @@ TEST(Corner30, RenamedRedefinedAndSharedAreKeptApartByUuid) {
   feed.resource("resrc=disk reason=detach", "old-disk=\"/iso\" new-disk=\"?\"");  // 5
   EXPECT_EQ(feed.tenures(),
             (Lines{"disk /iso 2- open", "net m 3- open", "disk /iso 4-5 detach exact"}));
-  EXPECT_EQ(feed.book.tenures()[0].guest.view(), "anchor");
-  EXPECT_EQ(feed.book.tenures()[1].guest.view(), "renamed");
+  EXPECT_EQ(feed.tenure(0).guest.view(), "anchor");
+  EXPECT_EQ(feed.tenure(1).guest.view(), "renamed");
 }
 
 TEST(Corner31, OthersWithoutUuidGoByName) {
@@ -323,7 +323,7 @@ class Crash : public testing::Test {
     feed.line("USER_START", "pid=1 uid=0");                                            // 3
   }
   void expect_bounded(std::string_view reason, int64_t after, int64_t until) {
-    const Tenure& tenure = feed.book.tenures()[0];
+    const Tenure& tenure = feed.tenure(0);
     ASSERT_TRUE(tenure.until);
     EXPECT_EQ(tenure.until_reason.view(), reason);
     EXPECT_EQ(tenure.certainty, Certainty::Bounded);
@@ -354,7 +354,7 @@ TEST_F(Crash, Corner25BySerialsThatBeginAnew) {
 TEST_F(Crash, Corner25AuditdStartedWithoutHavingEndedAndSerialsBeginAnew) {
   restart_at(500);
   feed.line("DAEMON_START", "op=start ver=3.0.9");
-  EXPECT_TRUE(feed.book.tenures()[0].open());
+  EXPECT_TRUE(feed.tenure(0).open());
   feed.line("SERVICE_START", "pid=1 uid=0");
   expect_bounded("host-crash", 3, 500);
 }
@@ -363,7 +363,7 @@ TEST_F(Crash, Corner25AuditdAloneDied) {
   feed.second = 500;
   feed.line("DAEMON_START", "op=start ver=3.0.9");
   feed.line("USER_START", "pid=1 uid=0");
-  EXPECT_TRUE(feed.book.tenures()[0].open());
+  EXPECT_TRUE(feed.tenure(0).open());
 }
 
 TEST_F(Crash, ACleanRebootHasItsOwnReason) {
@@ -386,7 +386,7 @@ TEST_F(Crash, OfOneHostLeavesTheOthers) {
   feed.node = "other";
   restart_at(500);
   feed.line("SYSTEM_BOOT", "pid=1 uid=0");
-  EXPECT_TRUE(feed.book.tenures()[0].open());
+  EXPECT_TRUE(feed.tenure(0).open());
 }
 
 TEST_F(Crash, Corner27AClockThatStepsBackIsNoCrash) {
@@ -398,7 +398,7 @@ TEST_F(Crash, Corner27AClockThatStepsBackIsNoCrash) {
 TEST_F(Crash, RecordsThatOvertakeEachOtherAreNoCrash) {
   feed.serial = 101;
   feed.line("USER_START", "pid=1 uid=0");
-  EXPECT_TRUE(feed.book.tenures()[0].open());
+  EXPECT_TRUE(feed.tenure(0).open());
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ TEST(Ours, WhatAuditDidNotConfirmIsAnEventOfTheLedger) {
   feed.entry(EntryState::Unsent, disk("attach", "?", "/dev/sdb", 1));
   feed.entry(EntryState::Unconfirmed, disk("detach", "/dev/sdb", "?", 1));
   EXPECT_EQ(feed.tenures(), Lines{"disk /dev/sdb 1-2 detach exact"});
-  EXPECT_EQ(feed.book.tenures()[0].from->serial, 0U);
+  EXPECT_EQ(feed.tenure(0).from->serial, 0U);
 }
 
 TEST(Ours, AFailedReleaseLeavesTheTenureOpen) {
@@ -143,7 +143,7 @@ TEST(Ours, RecoveryReleasesWithinBounds) {
   feed.second = 95;
   feed.entry(EntryState::Confirmed, gone);
   EXPECT_EQ(feed.tenures(), Lines{"cgroup /dev/sdb 1-90 recovered bounded"});
-  EXPECT_EQ(feed.book.tenures()[0].until_after->time_ms, 20'000);
+  EXPECT_EQ(feed.tenure(0).until_after->time_ms, 20'000);
 }
 
 TEST(Ours, RecoveryConfirmsAGrantWithoutAResult) {
