@@ -17,7 +17,10 @@ constexpr size_t kPasswdBuffer = 16 * 1024;
 }  // namespace
 
 void Out::put(std::string_view text) {
-  buffer_ += text;
+  if (text.size() >= kFlushAt && flush())
+    good_ = write_all(STDOUT_FILENO, text, "standard output").has_value();
+  else
+    buffer_ += text;
   settle();
 }
 

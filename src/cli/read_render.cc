@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
 #include <set>
 #include <thread>
 #include <tuple>
@@ -71,28 +74,45 @@ void append_guess(std::string& out, const reader::Guess& guess) {
   out += "]}";
 }
 
-// A hundred thousand lines cost as much as reading a gigabyte does: each core writes its share.
-void print_json(Out& out, const std::vector<Found>& found) {
-  constexpr size_t kShare = 4096;
-  const size_t threads = std::max(1U, std::thread::hardware_concurrency());
-  std::vector<std::string> parts(threads);
-  for (size_t from = 0; from < found.size(); from += threads * kShare) {
-    const auto render = [&](size_t part) {
-      parts[part].clear();
-      const size_t begin = std::min(found.size(), from + part * kShare);
-      const size_t end = std::min(found.size(), begin + kShare);
-      for (size_t i = begin; i < end; ++i) append_json(parts[part], found[i]);
-    };
-    std::vector<std::jthread> helpers;
-    for (size_t part = 1; part < threads && from + part * kShare < found.size(); ++part)
-      helpers.emplace_back(render, part);
-    render(0);
-    helpers.clear();  // joins
-    for (std::string& part : parts) {
-      out.put(part);
-      part.clear();
-    }
+// Pieces of the answer, written in order by whoever rendered them: while one thread waits for
+// standard output the others render on.
+class InOrder {
+ public:
+  explicit InOrder(Out& out) : out_(out) {}
+  size_t next() { return next_++; }
+  void put(size_t piece, std::string_view text) {
+    std::unique_lock lock(mutex_);
+    turn_changed_.wait(lock, [&] { return turn_ == piece; });
+    out_.put(text);
+    ++turn_;
+    turn_changed_.notify_all();
   }
+
+ private:
+  Out& out_;
+  std::atomic<size_t> next_ = 0;
+  std::mutex mutex_;
+  std::condition_variable turn_changed_;
+  size_t turn_ = 0;
+};
+
+// A hundred thousand lines cost as much as reading a gigabyte does: all cores write them.
+void print_json(Out& out, const std::vector<Found>& found) {
+  constexpr size_t kPiece = 512;  // lines; some 256 KiB, which stay in a core's cache
+  InOrder order(out);
+  const auto render = [&] {
+    std::string text;
+    for (size_t piece = order.next(); piece * kPiece < found.size(); piece = order.next()) {
+      const size_t end = std::min(found.size(), (piece + 1) * kPiece);
+      text.clear();
+      for (size_t i = piece * kPiece; i < end; ++i) append_json(text, found[i]);
+      order.put(piece, text);
+    }
+  };
+  std::vector<std::jthread> helpers;
+  const size_t cores = std::max(1U, std::thread::hardware_concurrency());
+  for (size_t i = 1; i < cores && i * kPiece < found.size(); ++i) helpers.emplace_back(render);
+  render();
 }
 
 void print_csv(const Options& options, Out& out, const std::vector<Found>& found) {
@@ -178,6 +198,13 @@ void print_raw(Out& out, const reader::Reading& reading, const std::vector<Found
   }
 }
 
+const reader::Guess* guess_of(const reader::Stream& stream, const Tenure& tenure) {
+  if (tenure.requester != nullptr || !tenure.from)
+    return nullptr;
+  const auto guess = stream.guesses.find(tenure.from->order);
+  return guess == stream.guesses.end() ? nullptr : &guess->second;
+}
+
 void sort_found(std::vector<Found>& found) {
   const auto begin = [](const Tenure& tenure) {
     return tenure.from ? tenure.from->time_ms : tenure.until ? tenure.until->time_ms : 0;
@@ -210,21 +237,19 @@ std::string who_of(Users& users, const model::Asker* asker, const reader::Guess*
   return users.name(guess->auid ? *guess->auid : *guess->uid) + "?";
 }
 
-std::vector<Found> find_tenures(reader::Reading& reading, const Selection& selection) {
+std::vector<Found> find_tenures(const reader::Reading& reading, const Selection& selection) {
   std::vector<Found> found;
   for (size_t i = 0; i < reading.streams.size(); ++i) {
-    reader::Stream& stream = reading.streams[i];
+    const reader::Stream& stream = reading.streams[i];
+    found.reserve(found.size() + stream.book.tenures().size());
     for (const model::Tenure& tenure : stream.book.tenures()) {
       if (!selection.guest.matches(tenure.guest, tenure.uuid) ||
           !selection.resource.matches(reader::ResourceSelector::thing_of(tenure)) ||
           !in_range(tenure, selection.range))
         continue;
-      const auto guess =
-          tenure.from ? stream.guesses.find(tenure.from->order) : stream.guesses.end();
-      const bool guessed = tenure.requester == nullptr && guess != stream.guesses.end();
       found.push_back({.tenure = &tenure,
                        .run = &stream.book.run_of(tenure),
-                       .guess = guessed ? &guess->second : nullptr,
+                       .guess = guess_of(stream, tenure),
                        .stream = i});
     }
   }

@@ -28,7 +28,7 @@ struct Selection {
 };
 
 // In the order in which they began; across streams by time. They point into `reading`.
-std::vector<Found> find_tenures(reader::Reading& reading, const Selection& selection);
+std::vector<Found> find_tenures(const reader::Reading& reading, const Selection& selection);
 
 void print_tenures(const Options& options, const reader::Reading& reading,
                    const std::vector<Found>& found);
