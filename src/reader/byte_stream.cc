@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reader/byte_stream.h"
 
+#include <fcntl.h>
 #include <unistd.h>
-
 #include <zlib.h>
 #include <zstd.h>
 
@@ -18,10 +18,14 @@ namespace tenure::reader {
 namespace {
 
 constexpr size_t kInput = 256 * 1024;
+constexpr int kWidePipe = 1 << 20;
 
 class FdStream : public ByteStream {
  public:
-  FdStream(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
+  // A pipe is made as wide as anyone may (pipe(7)): of its usual 64 KiB reader and writer take turns.
+  FdStream(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {
+    ::fcntl(fd_.get(), F_SETPIPE_SZ, kWidePipe);
+  }
 
   Result<size_t> read(char* to, size_t size) override {
     for (;;) {
