@@ -22,7 +22,8 @@ constexpr int kWidePipe = 1 << 20;
 
 class FdStream : public ByteStream {
  public:
-  // A pipe is made as wide as anyone may (pipe(7)): of its usual 64 KiB reader and writer take turns.
+  // A pipe is made as wide as anyone may (pipe(7)): of its usual 64 KiB reader and writer take
+  // turns.
   FdStream(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {
     ::fcntl(fd_.get(), F_SETPIPE_SZ, kWidePipe);
   }

@@ -118,13 +118,13 @@ BlockPlace place_of(const Source& source, uint32_t index) {
   return {.source_name = source.name, .source = index, .growing = source.growing};
 }
 
-// The end of the last whole line in `block`, or its size where a line is longer than any record.
+// The end of the last whole line in `block`; its size where what follows is longer than any record,
+// so that at most kMaxLine bytes are carried on.
 size_t whole_lines(std::string_view block, DamageLog& damage, std::string_view name) {
   const size_t newline = block.rfind('\n');
-  if (newline != std::string_view::npos)
-    return newline + 1;
-  if (block.size() <= kMaxLine)
-    return 0;
+  const size_t end = newline == std::string_view::npos ? 0 : newline + 1;
+  if (block.size() - end <= kMaxLine)
+    return end;
   damage.add(DamageKind::NoLineEnd, std::string(name));
   return block.size();
 }
@@ -134,12 +134,13 @@ void read_stream(Source& source, uint32_t index, ReadBuffer& buffer, const Put& 
   if (!stream)
     return put_error(put, stream.error().what());
   BlockPlace place = place_of(source, index);
+  char* const read_to = buffer.data() + kMaxLine;  // aligned; the line begun stands in front of it
   size_t carried = 0;
   for (bool more = true; more;) {
     // What is there is passed on at once: a slow pipe's records must not wait for a full block.
-    const auto got = (*stream)->read(buffer.data() + carried, kBlock);
+    const auto got = (*stream)->read(read_to, kBlock);
     more = got && *got > 0;
-    const std::string_view block(buffer.data(), carried + (more ? *got : 0));
+    const std::string_view block(read_to - carried, carried + (more ? *got : 0));
     DamageLog damage;
     if (!got)
       damage.add(DamageKind::ReadError, got.error().what());
@@ -150,7 +151,7 @@ void read_stream(Source& source, uint32_t index, ReadBuffer& buffer, const Put& 
     if (!put(std::move(batch)))
       return;
     carried = block.size() - end;
-    std::memmove(buffer.data(), buffer.data() + end, carried);
+    std::memmove(read_to - carried, block.data() + end, carried);
     place.offset += end;
   }
 }

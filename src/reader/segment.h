@@ -15,7 +15,7 @@ namespace tenure::reader {
 inline constexpr uint64_t kSegment = 1024 * 1024;
 
 // Memory for one segment or one block of a stream. Aligned as the page cache is: the kernel's copy
-// takes half as long again where source and target differ in their last six bits.
+// (rep movsb) takes more than twice as long where source and target differ in their last bits.
 class ReadBuffer {
  public:
   static constexpr size_t kMargin = 64;  // in front: the byte that tells if a line begins behind it

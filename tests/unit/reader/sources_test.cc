@@ -214,6 +214,15 @@ TEST(Sources, ARecordBehindAGigabyteOfNulsIsFoundInBoundedMemory) {
 }
 
 // Corner 7: the live file's last line may be half written; elsewhere a cut line is damage.
+// The first block of a stream ends in the line, a megabyte behind the newline in front of it.
+TEST(Sources, AnEndlessLineBehindARecordIsCutInBoundedMemory) {
+  const Scratch scratch;
+  const std::string text = lines(0, 1) + std::string(5 << 20, 'x') + "\n" + lines(1, 1);
+  const Reading reading = read_logs({scratch.write("a.log.gz", gzip(text))});
+  EXPECT_GE(reading.damage.count(DamageKind::NoLineEnd), 1U);
+  EXPECT_EQ(texts(reading).size(), 2U);
+}
+
 TEST(Sources, AHalfWrittenLastLineIsNoDamageInTheNewestFile) {
   const Scratch scratch;
   const std::string cut = lines(0, 2).substr(0, lines(0, 1).size() + 150);
