@@ -16,7 +16,7 @@ namespace {
 // The lists of devices that come and go.
 auto lists(auto& d) {
   return std::tie(d.disks, d.interfaces, d.chardevs, d.inputs, d.sounds, d.rngs, d.watchdogs,
-                  d.controllers, d.memories, d.shmems, d.hostdevs);
+                  d.controllers, d.memories, d.shmems, d.hostdevs, d.filesystems);
 }
 
 template <class D, class F>
@@ -106,6 +106,9 @@ std::vector<std::string> words(const Shmem& x) {
 }
 std::vector<std::string> words(const Hostdev& x) {
   return {x.info.alias, host_address(x)};
+}
+std::vector<std::string> words(const Filesystem& x) {
+  return {x.info.alias, x.tag, x.socket};
 }
 std::vector<std::string> words(const auto& x) {
   return {x.info.alias};

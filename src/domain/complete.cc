@@ -147,6 +147,30 @@ Result<> check_audio(const Domain& d) {
   return {};
 }
 
+// The server of a file system reads and writes the guest's memory.
+bool is_memory_shared(const Domain& d) {
+  const bool all = d.memory_backing.access == "shared";
+  if (!d.cpu || d.cpu->cells.empty())
+    return all;
+  return std::ranges::all_of(d.cpu->cells, [&](const NumaCell& cell) {
+    return cell.access == "shared" || (cell.access.empty() && all);
+  });
+}
+
+Result<> check_filesystems(const Domain& d) {
+  std::set<std::string> tags;
+  for (const Filesystem& fs : d.filesystems) {
+    if (!tags.insert(fs.tag).second)
+      return fail(error_at(d, fs.info.place, "<filesystem>: a second one of tag " + fs.tag));
+    if (!is_memory_shared(d)) {
+      return fail(error_at(d, fs.info.place,
+                           "<filesystem>: virtiofs needs <memoryBacking><source type='memfd'/>"
+                           "<access mode='shared'/></memoryBacking>"));
+    }
+  }
+  return {};
+}
+
 // One thing of the host under two names would be two holders of what only one can use.
 Result<> check_host_devices(const Domain& d) {
   std::set<std::string> hostdevs, shmems;
@@ -222,6 +246,7 @@ Result<> check_boot(const Domain& d) {
   for (const Disk& disk : d.disks) TRY_OK(check(disk.info));
   for (const Interface& nic : d.interfaces) TRY_OK(check(nic.info));
   for (const Hostdev& hostdev : d.hostdevs) TRY_OK(check(hostdev.info));
+  for (const Filesystem& fs : d.filesystems) TRY_OK(check(fs.info));
   const auto refuse = [&](const DeviceInfo& info) -> Result<> {
     if (!info.boot_order)
       return {};
@@ -295,6 +320,7 @@ Result<> check(const Domain& domain) {
   TRY_OK(check_audio(domain));
   TRY_OK(check_iothreads(domain));
   TRY_OK(check_host_devices(domain));
+  TRY_OK(check_filesystems(domain));
   TRY_OK(check_boot(domain));
   return check_unused_addresses(domain);
 }

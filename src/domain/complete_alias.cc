@@ -115,6 +115,7 @@ Result<> check_unique(const Domain& d) {
   TRY_OK(check(d.memories));
   TRY_OK(check(d.shmems));
   TRY_OK(check(d.hostdevs));
+  TRY_OK(check(d.filesystems));
   return check(d.watchdogs);
 }
 
@@ -141,6 +142,7 @@ Result<> assign_aliases(Domain& d) {
   TRY_OK(name_all(d.panics, "panic", names));
   TRY_OK(name_all(d.shmems, "shmem", names));
   TRY_OK(name_all(d.hostdevs, "hostdev", names));
+  TRY_OK(name_all(d.filesystems, "fs", names));
   name_modules(d);
   for (MemoryDevice& memory : d.memories) TRY_OK(names.give(memory.info, memory.info.alias));
   if (d.iommu)
@@ -174,6 +176,7 @@ Result<> assign_new_aliases(Domain& d) {
   number(d.watchdogs, "watchdog");
   number(d.shmems, "shmem");
   number(d.hostdevs, "hostdev");
+  number(d.filesystems, "fs");
   name_modules(d);
   for (Chardev& c : d.chardevs) taken.insert(c.info.alias);
   for (Chardev& c : d.chardevs)

@@ -424,6 +424,7 @@ void Allocator::list_rest(std::vector<PciDevice>& all) {
 std::vector<PciDevice> Allocator::devices() {
   std::vector<PciDevice> all;
   list_controllers(all, true);
+  for (Filesystem& x : d_.filesystems) all.push_back({&x.info, virtio(d_, ""), "<filesystem>"});
   for (Interface& x : d_.interfaces) {
     const bool express = x.model == "e1000e" || x.model == "vmxnet3";
     const Plug plug = x.model.starts_with("virtio") ? virtio(d_, x.model)

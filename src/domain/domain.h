@@ -187,6 +187,7 @@ struct Domain {
   std::vector<MemoryDevice> memories;
   std::vector<Shmem> shmems;
   std::vector<Hostdev> hostdevs;
+  std::vector<Filesystem> filesystems;
 };
 
 // Reads a definition. `source_name` (a file's name) leads each message:

@@ -54,6 +54,14 @@ struct Hostdev {
   std::optional<bool> rom_bar;
 };
 
+// <filesystem> by virtiofs, served by a process that somebody else runs.
+struct Filesystem {
+  DeviceInfo info;
+  std::string socket;             // of the server
+  std::string tag;                // by which the guest mounts it
+  std::optional<uint32_t> queue;  // entries
+};
+
 // "0000:01:00.0", the uuid of an mdev, "001.004" of a USB device, or "1d6b:0104" if only that is
 // given.
 std::string host_address(const Hostdev& hostdev);

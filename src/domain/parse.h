@@ -41,6 +41,7 @@ MemoryDevice parse_memory_device(const Element& e);
 // parse_host_device.cc
 Hostdev parse_hostdev(const Element& e);
 Shmem parse_shmem(const Element& e);
+Filesystem parse_filesystem(const Element& e);
 // parse_device.cc: all of <devices>, one of them, and its small ones
 void parse_devices(const Element& e, Domain& domain);
 void parse_device(const Element& e, Domain& domain);

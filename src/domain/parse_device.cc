@@ -157,7 +157,7 @@ struct DeviceParser {
   const char* name;
   void (*parse)(const Element&, Domain&);
 };
-constexpr std::array<DeviceParser, 22> kDevices = {{
+constexpr std::array<DeviceParser, 23> kDevices = {{
     {"emulator", parse_emulator},
     {"controller", append<parse_controller, &Domain::controllers>},
     {"disk", append<parse_disk, &Domain::disks>},
@@ -179,6 +179,7 @@ constexpr std::array<DeviceParser, 22> kDevices = {{
     {"memory", append<parse_memory_device, &Domain::memories>},
     {"shmem", append<parse_shmem, &Domain::shmems>},
     {"hostdev", append<parse_hostdev, &Domain::hostdevs>},
+    {"filesystem", append<parse_filesystem, &Domain::filesystems>},
     {"redirdev", append_chardev<ChardevRole::Redir>},
 }};
 

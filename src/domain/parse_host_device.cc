@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// <hostdev>, <shmem> and <redirdev>. What of them is not implemented (SCSI and vHBA hostdevs,
+// <hostdev>, <shmem> and <filesystem>. What of them is not implemented (SCSI and vHBA hostdevs,
 // SPICE) is refused by name.
 #include <array>
 #include <charconv>
@@ -130,6 +130,33 @@ Hostdev parse_hostdev(const Element& e) {
   }
   parse_source(e, dev);
   return dev;
+}
+
+Filesystem parse_filesystem(const Element& e) {
+  constexpr size_t kMaxTag = 36;  // virtio_fs_config.tag, linux/virtio_fs.h
+  Filesystem fs{.info = parse_info(e)};
+  if (e.choice("type", {"mount"}).empty())
+    e.invalid("attribute 'type' is missing");
+  e.choice("accessmode", {"passthrough"});
+  auto driver = e.child("driver");
+  if (!driver || driver->choice("type", {"virtiofs"}).empty())
+    e.unsupported("<driver type=> other than 'virtiofs' is not implemented");
+  if (driver) {
+    fs.queue = driver->number<uint32_t>("queue", 1, 1024);
+    fs.info.virtio = parse_virtio(*driver);
+  }
+  if (auto source = e.child("source")) {
+    if (source->find("dir"))
+      source->unsupported("Tenure starts no virtiofsd: run one, and name its <source socket=>");
+    fs.socket = source->path("socket");
+  }
+  if (fs.socket.empty() || fs.socket.size() > kMaxSocketPath)
+    e.invalid("<source socket=> is missing, or longer than 107 bytes");
+  if (auto target = e.child("target"))
+    fs.tag = target->string("dir");
+  if (fs.tag.empty() || fs.tag.size() > kMaxTag)
+    e.invalid("<target dir=> is missing, or longer than 36 bytes");
+  return fs;
 }
 
 Shmem parse_shmem(const Element& e) {

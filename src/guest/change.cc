@@ -244,6 +244,7 @@ Result<> check_unused(const Live& live, const domain::Domain& device) {
   for (const auto& hostdev : live.domain->hostdevs)
     used |= on_it(hostdev.info, hostdev.kind == domain::HostdevKind::Usb ? "usb" : "pci");
   for (const auto& shmem : live.domain->shmems) used |= on_it(shmem.info, "pci");
+  for (const auto& fs : live.domain->filesystems) used |= on_it(fs.info, "pci");
   for (const auto& chardev : live.domain->chardevs)
     used |= chardev.info.address.kind == domain::AddressKind::Usb && on_it(chardev.info, "usb");
   if (used)

@@ -35,6 +35,7 @@ struct Question {
 constexpr Question kQuestions[] = {
     {Kind::Chardev, "query-chardev", &Answers::chardevs},
     {Kind::IvshmemSocket, "query-chardev", &Answers::chardevs},
+    {Kind::Fs, "query-chardev", &Answers::chardevs},
     {Kind::Hostdev, "query-chardev", &Answers::chardevs},
     {Kind::Mem, "query-memory-size-summary", &Answers::memory},
     {Kind::Vcpu, "query-cpus-fast", &Answers::cpus},
@@ -209,17 +210,12 @@ struct Check {
   Result<> (*confirm)(const Scene&, Claim&);
 };
 constexpr Check kChecks[] = {
-    {Kind::Disk, confirm_disk},
-    {Kind::Net, confirm_net},
-    {Kind::Chardev, confirm_chardev},
-    {Kind::Rng, confirm_rdev},
-    {Kind::Hostdev, confirm_hostdev},
-    {Kind::Shmem, confirm_shmem},
-    {Kind::IvshmemSocket, confirm_stream},
-    {Kind::Evdev, confirm_rdev},
-    {Kind::Mem, confirm_memory},
-    {Kind::Vcpu, confirm_vcpus},
-    {Kind::Iothread, confirm_iothreads},
+    {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
+    {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rdev},
+    {Kind::Hostdev, confirm_hostdev}, {Kind::Shmem, confirm_shmem},
+    {Kind::Fs, confirm_stream},       {Kind::IvshmemSocket, confirm_stream},
+    {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
+    {Kind::Vcpu, confirm_vcpus},      {Kind::Iothread, confirm_iothreads},
     {Kind::File, confirm_read},
 };
 

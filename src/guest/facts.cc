@@ -44,6 +44,8 @@ class LookUp {
     for (const domain::Shmem& shmem : domain.shmems)
       if (shmem.kind == domain::ShmemKind::Doorbell)
         TRY_OK(required_node(shmem.info.alias, shmem.server));
+    for (const domain::Filesystem& fs : domain.filesystems)
+      TRY_OK(required_node(fs.info.alias, fs.socket));
     return std::move(facts_);
   }
 

@@ -89,6 +89,7 @@ class Planner {
     for (const domain::Hostdev& hostdev : domain_.hostdevs)
       claim(hostdev_record(hostdev, facts_, reason_));
     for (const domain::Shmem& shmem : domain_.shmems) claim(shmem_record(shmem, reason_));
+    for (const domain::Filesystem& fs : domain_.filesystems) claim(fs_record(fs, reason_));
   }
 
   // Of modules that join a running guest; at its start they are part of its memory. What the guest
@@ -165,6 +166,8 @@ class Planner {
     for (const domain::Hostdev& hostdev : domain_.hostdevs) hostdev_needs(hostdev);
     for (const domain::Shmem& shmem : domain_.shmems)
       need_file({shared_path(shmem), "rw", "shmem:" + shmem.info.alias});
+    for (const domain::Filesystem& fs : domain_.filesystems)
+      need_file({fs.socket, "rw", "fs:" + fs.info.alias});
   }
 
   void hostdev_node(const std::string& path, const std::string& holder) {

@@ -42,6 +42,7 @@ std::set<std::string> holder_names(const domain::Domain& devices) {
   add("sound:", devices.sounds);
   add("hostdev:", devices.hostdevs);
   add("shmem:", devices.shmems);
+  add("fs:", devices.filesystems);
   return names;
 }
 

@@ -74,6 +74,17 @@ Record shmem_record(const domain::Shmem& shmem, std::string_view reason) {
   return record.set("path", shared_path(shmem)).set("device", shmem.info.alias);
 }
 
+Record fs_record(const domain::Filesystem& fs, std::string_view reason) {
+  return Record(Kind::Fs)
+      .set("reason", reason)
+      .set("old-fs", "?")
+      .set("new-fs", fs.socket)
+      .set("access", "rw")
+      .set("driver", "virtiofs")
+      .set("tag", fs.tag)
+      .set("device", fs.info.alias);
+}
+
 // Which device comes is not known to anybody here; libvirt's words for it.
 Record redirdev_record(const domain::Chardev& redirdev, const std::string& stream,
                        std::string_view reason) {

@@ -23,6 +23,7 @@ trail::Record evdev_record(const domain::Input& input, const Facts& facts, std::
 trail::Record hostdev_record(const domain::Hostdev& hostdev, const Facts& facts,
                              std::string_view reason);
 trail::Record shmem_record(const domain::Shmem& shmem, std::string_view reason);
+trail::Record fs_record(const domain::Filesystem& fs, std::string_view reason);
 // `stream` is where the device comes from: a socket's path, or host:port.
 trail::Record redirdev_record(const domain::Chardev& redirdev, const std::string& stream,
                               std::string_view reason);

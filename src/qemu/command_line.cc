@@ -218,6 +218,7 @@ Result<std::vector<std::string>> command_line(const domain::Domain& domain, cons
   add_iothreads(b);
   add_boot(b);
   add_memory_devices(b);
+  add_filesystems(b);
   for (Part part : kParts) {
     TRY_OK(part(b));
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Devices of the host (USB by its node, PCI and mdev by vfio) and shared memory.
+// Devices of the host (USB by its node, PCI and mdev by vfio), shared memory, and file systems that
+// others serve.
 #include "qemu/command_line_parts.h"
 
 namespace tenure::qemu {
@@ -59,7 +60,22 @@ void add_doorbell(Builder& b, const Shmem& shmem) {
   b.device(json);
 }
 
+void add_filesystem(Builder& b, const domain::Filesystem& fs) {
+  const std::string id = "char" + fs.info.alias;
+  b.add("-chardev", "socket,id=" + id + ",path=" + doubled_commas(fs.socket));
+  Json json("driver", "vhost-user-fs-pci");
+  json.text("chardev", id).maybe("queue-size", fs.queue).text("tag", fs.tag);
+  json.maybe("bootindex", fs.info.boot_order);
+  Builder::virtio(json, fs.info.virtio);
+  b.place(json, fs.info);
+  b.device(json);
+}
+
 }  // namespace
+
+void add_filesystems(Builder& b) {
+  for (const domain::Filesystem& fs : b.domain().filesystems) add_filesystem(b, fs);
+}
 
 Result<> add_hostdevs(Builder& b) {
   for (const Hostdev& dev : b.domain().hostdevs) TRY_OK(add_hostdev(b, dev));

@@ -67,18 +67,29 @@ json backend(const Chardev& dev, const Wiring& wiring) {
   return {};
 }
 
+// Of a chardev, or to the server of another device.
+Chardev stream_of(const domain::Domain& device) {
+  if (!device.chardevs.empty())
+    return device.chardevs.front();
+  Chardev server{.kind = ChardevKind::Unix};
+  for (const domain::Shmem& shmem : device.shmems) {
+    server.info.alias = shmem.info.alias;
+    server.path = shmem.server;
+  }
+  for (const domain::Filesystem& fs : device.filesystems) {
+    server.info.alias = fs.info.alias;
+    server.path = fs.socket;
+  }
+  return server;
+}
+
 Result<Command> command_of(const domain::Domain& device, const Wiring& wiring,
                            const std::string& option, const std::string& value) {
   const auto pair = std::ranges::find(kPairs, option, &Pair::option);
   if (pair == kPairs.end())
     return fail(Errc::Unsupported, option + ": QEMU takes this only at its start");
   if (option == "-chardev") {
-    Chardev server{.kind = ChardevKind::Unix};
-    if (device.chardevs.empty()) {
-      server.info.alias = device.shmems.front().info.alias;
-      server.path = device.shmems.front().server;
-    }
-    const Chardev& dev = device.chardevs.empty() ? server : device.chardevs.front();
+    const Chardev dev = stream_of(device);
     return Command{"chardev-add",
                    {{"id", "char" + dev.info.alias}, {"backend", backend(dev, wiring)}}};
   }
@@ -124,6 +135,7 @@ Result<std::vector<Command>> plug_commands(const domain::Domain& device,
   add_memory_devices(b);
   TRY_OK(add_hostdevs(b));
   TRY_OK(add_shmems(b));
+  add_filesystems(b);
   const std::vector<std::string> words = b.take();
   std::vector<Command> commands;
   for (size_t i = 0; i + 1 < words.size(); i += 2) {

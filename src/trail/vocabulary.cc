@@ -140,7 +140,9 @@ constexpr auto kNetOpen =
                    kDevice});
 
 constexpr auto kFs =
-    row(resource("fs"), change("old-fs", "new-fs", kText, "directory of the host, \"?\" for none"),
+    row(resource("fs"),
+        change("old-fs", "new-fs", kText,
+               "directory of the host, or the socket of its server; \"?\" for none"),
         std::array{kAccess, ours("driver", kWord, "virtiofs, 9p"),
                    ours("tag", kText, "mount tag in the guest"), kDevice});
 

@@ -73,6 +73,12 @@ TEST(HostDevices, Refusals) {
   has("<redirdev bus='usb' type='spicevmc'/>", "type 'spicevmc' is not implemented");
   has("<redirdev bus='usb' type='pty'/>", "by tcp or unix");
   has("<redirdev bus='usb' type='tcp'><source host='a,b' service='1'/></redirdev>", "letters");
+  const std::string fs = "<filesystem type='mount'><driver type='virtiofs'/>";
+  has(fs + "<source socket='/s'/><target dir='t'/></filesystem>", "<memoryBacking>");
+  has(fs + "<source dir='/d'/><target dir='t'/></filesystem>", "starts no virtiofsd");
+  has(fs + "<source socket='/s'/></filesystem>", "<target dir=>");
+  has("<filesystem type='mount'><source dir='/d'/><target dir='t'/></filesystem>",
+      "other than 'virtiofs'");
   has("<input type='evdev'/>", "<source dev=>");
   has("<input type='evdev'><source dev='/dev/input/event0' grab='some'/></input>", "'some'");
 }
@@ -94,6 +100,20 @@ TEST(HostDevices, SharedMemoryAndStreams) {
   EXPECT_EQ(d.chardevs[0].host, "::1");
   EXPECT_EQ(d.inputs[0].info.address.kind, AddressKind::None);
   EXPECT_TRUE(d.inputs[0].grab_all);
+}
+
+TEST(HostDevices, AServedFolderNeedsSharedMemory) {
+  auto d = parse_complete(
+      "<domain type='qemu'><name>g</name><memory>65536</memory><memoryBacking><access "
+      "mode='shared'/></memoryBacking><os><type machine='q35'>hvm</type></os><devices>"
+      "<filesystem type='mount'><driver type='virtiofs' queue='512'/><source socket='/run/s'/>"
+      "<target dir='share'/></filesystem></devices></domain>",
+      "g.xml");
+  ASSERT_TRUE(d) << d.error().what();
+  EXPECT_EQ(d->filesystems[0].info.alias, "fs0");
+  EXPECT_EQ(d->filesystems[0].queue, 512U);
+  EXPECT_EQ(find_device(*d, "share"), "fs0");
+  EXPECT_NE(d->filesystems[0].info.address.controller, 0U) << "on a port of its own";
 }
 
 }  // namespace
