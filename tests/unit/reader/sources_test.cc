@@ -256,7 +256,7 @@ TEST(Sources, GluedRecordsAreTwoAndTold) {
 TEST(Pipeline, ManyThreadsKeepTheOrder) {
   const Scratch scratch;
   std::string text;
-  for (int i = 0; text.size() < 20 * kSegment; ++i) {
+  for (int i = 0; text.size() < 5 * kSegment; ++i) {
     text += i % 3 == 0 ? disk(i, i, "attach", "?", "/x") : std::string(300, 'n') + "\n";
   }
   scratch.write("a.log.1", text);
