@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reader/scan.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -163,15 +164,15 @@ class BlockScan {
     if (at >= end_) {
       begin_ = line_begin(at);
       end_ = line_end(at);
-      refused_by_ = nullptr;
+      refused_by_.fill(nullptr);
     }
-    // Looked at once, however often a line of 64 KiB says so.
-    if (filter == refused_by_)
+    // Looked at once by each filter, however often a line names a type.
+    if (std::find(refused_by_.begin(), refused_by_.end(), filter) != refused_by_.end())
       return;
     const std::string_view line = block_.substr(begin_, end_ - begin_);
     // A line that its filter refuses may still hold another record (glued): look on within it.
     if (!filter(line)) {
-      refused_by_ = filter;
+      *std::find(refused_by_.begin(), refused_by_.end(), nullptr) = filter;
       return;
     }
     next_ = end_ + 1;
@@ -241,8 +242,8 @@ class BlockScan {
   ScanResult& out_;
   size_t begin_ = 0;  // of the line that was looked at last
   size_t end_ = 0;
-  Filter refused_by_ = nullptr;
-  size_t next_ = 0;  // behind the last line that was taken
+  std::array<Filter, std::size(kInterests)> refused_by_{};  // those that refused it
+  size_t next_ = 0;                                         // behind the last line that was taken
 };
 
 // `at` may begin a candidate. A bare test first: of the lines hardly one is wanted.

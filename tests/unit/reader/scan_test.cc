@@ -90,6 +90,13 @@ TEST(Scan, ALineWithSeveralTypesIsTakenOnce) {
   EXPECT_EQ(found(behind + "\n"), std::vector<std::string>{behind});
 }
 
+// Looked at once for each filter, not at each of its words: a megabyte would take minutes.
+TEST(Scan, ALineOfNothingButTypesIsRefusedAsAWhole) {
+  std::string line;
+  while (line.size() < 1 << 20) line += "type=AVC type=EXECVE type=USER_CMD ";
+  EXPECT_EQ(found(line + "\ntype=VIRT_X\n"), std::vector<std::string>{"type=VIRT_X"});
+}
+
 TEST(Scan, NulsInFrontAreCutAndCounted) {
   const std::string line = "type=VIRT_CONTROL msg=audit(1.000:1): x";
   ScanResult out;
