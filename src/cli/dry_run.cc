@@ -11,6 +11,7 @@
 #include "cli/exit_code.h"
 #include "cli/output.h"
 #include "domain/domain.h"
+#include "guest/amount.h"
 #include "guest/facts.h"
 #include "guest/plan.h"
 #include "guest/run_state.h"
@@ -94,6 +95,8 @@ Result<Preview> preview(const std::string& xml, const std::string& source, const
   TRY(preview.argv, qemu::command_line(domain, preview_wiring(domain, facts, options)));
   preview.claims = guest::make_plan(domain, facts, options).claims;
   TRY(preview.records, preview_records(preview.claims, domain));
+  if (std::string ignored = guest::ignored_current_memory(domain); !ignored.empty())
+    preview.notes.push_back(std::move(ignored));
   preview.notes.insert(preview.notes.end(), facts.notes.begin(), facts.notes.end());
   return preview;
 }

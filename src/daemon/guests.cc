@@ -100,12 +100,15 @@ Result<GuestName> Guests::find(const std::string& guest) const {
               fmt::format("'{}' fits {} guests: give more of the uuid", guest, matches.size()));
 }
 
-asio::awaitable<Error> Guests::refuse(std::string op, GuestName guest, Requester who, Error why) {
+asio::awaitable<Error> Guests::refuse(std::string op, GuestName guest, Requester who, Error why,
+                                      std::string txn_id) {
   trail::Record record(trail::Kind::Refusal);
   record.set("op", op).set("why", bounded(why.what()));
   RunRef ref{
       .virt = "qemu", .vm = bounded(guest.name), .uuid = guest.uuid.empty() ? "?" : guest.uuid};
-  Txn txn{.id = context_.new_txn(), .who = std::move(who)};
+  if (txn_id.empty())
+    txn_id = context_.new_txn();
+  Txn txn{.id = std::move(txn_id), .who = std::move(who)};
   registrar::stamp(record, ref, txn);
   record.success = false;
   std::vector<trail::Record> records{std::move(record)};
@@ -301,12 +304,13 @@ asio::awaitable<Result<>> Guests::control(std::string verb, std::string guest, R
         co_await refuse(std::move(op), std::move(wanted), std::move(who), std::move(why)));
   }
   CO_TRY(auto found, co_await running_or_refuse(verb, std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = who};
+  std::string id = context_.new_txn();
+  Txn txn{.id = id, .who = who};
   Result<> done = co_await found->control(verb, std::move(txn));
   // What was tried has its own record; this had ended before its turn came.
   if (!done && done.error().code() == Errc::Busy)
-    co_return std::unexpected(
-        co_await refuse(std::move(verb), name_of(*found), std::move(who), done.error()));
+    co_return std::unexpected(co_await refuse(std::move(verb), name_of(*found), std::move(who),
+                                              done.error(), std::move(id)));
   co_return done;
 }
 
@@ -314,11 +318,12 @@ asio::awaitable<Result<std::string>> Guests::attach(std::string guest, std::stri
                                                     std::string source, Requester who) {
   std::string op = "attach";
   CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = who};
+  std::string id = context_.new_txn();
+  Txn txn{.id = id, .who = who};
   auto alias = co_await found->attach(std::move(xml), std::move(source), std::move(txn));
   if (!alias)
-    co_return std::unexpected(
-        co_await refuse(std::move(op), name_of(*found), std::move(who), alias.error()));
+    co_return std::unexpected(co_await refuse(std::move(op), name_of(*found), std::move(who),
+                                              alias.error(), std::move(id)));
   co_return alias;
 }
 
@@ -326,11 +331,12 @@ asio::awaitable<Result<>> Guests::detach(std::string guest, std::string device,
                                          guest::Patience patience, Requester who) {
   std::string op = "detach";
   CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = who};
+  std::string id = context_.new_txn();
+  Txn txn{.id = id, .who = who};
   Result<> done = co_await found->detach(std::move(device), patience, std::move(txn));
   if (!done)
-    co_return std::unexpected(
-        co_await refuse(std::move(op), name_of(*found), std::move(who), done.error()));
+    co_return std::unexpected(co_await refuse(std::move(op), name_of(*found), std::move(who),
+                                              done.error(), std::move(id)));
   co_return done;
 }
 
@@ -338,12 +344,13 @@ asio::awaitable<Result<>> Guests::set(std::string guest, guest::Amounts amounts,
                                       guest::Patience patience, Requester who) {
   std::string op = "set";
   CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = who};
+  std::string id = context_.new_txn();
+  Txn txn{.id = id, .who = who};
   Result<> done = co_await found->set(amounts, patience, std::move(txn));
   // What was tried has its own record.
   if (!done && done.error().code() == Errc::Invalid)
-    co_return std::unexpected(
-        co_await refuse(std::move(op), name_of(*found), std::move(who), done.error()));
+    co_return std::unexpected(co_await refuse(std::move(op), name_of(*found), std::move(who),
+                                              done.error(), std::move(id)));
   co_return done;
 }
 
@@ -352,11 +359,12 @@ asio::awaitable<Result<guest::Updated>> Guests::update(std::string guest, std::s
                                                        Requester who) {
   std::string op = "update";
   CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = who};
+  std::string id = context_.new_txn();
+  Txn txn{.id = id, .who = who};
   auto done = co_await found->update(std::move(xml), std::move(source), patience, std::move(txn));
   if (!done)
-    co_return std::unexpected(
-        co_await refuse(std::move(op), name_of(*found), std::move(who), done.error()));
+    co_return std::unexpected(co_await refuse(std::move(op), name_of(*found), std::move(who),
+                                              done.error(), std::move(id)));
   co_return done;
 }
 

@@ -93,7 +93,9 @@ class Guests {
 
  private:
   // Records that a request was refused, and why, and gives the error back.
-  asio::awaitable<Error> refuse(std::string op, GuestName guest, Requester who, Error why);
+  // `txn`: of the operation, if anything of it stands on the trail already; "" for one of its own.
+  asio::awaitable<Error> refuse(std::string op, GuestName guest, Requester who, Error why,
+                                std::string txn = "");
   asio::awaitable<Result<std::shared_ptr<guest::Guest>>> launch(
       std::unique_ptr<domain::Domain> domain, std::optional<guest::Saved> saved,
       StartOptions options, Requester who);

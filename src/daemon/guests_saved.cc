@@ -58,13 +58,14 @@ asio::awaitable<Result<>> Guests::to_file(std::string guest, FileRequest request
   auto known = std::ranges::find(kFileOps, request.op, &FileOp::name);
   Result<> done = fail(Errc::Invalid, op + ": no such operation");
   GuestName name{found->state().ref.vm, found->state().ref.uuid};
+  std::string id = context_.new_txn();
   if (known != std::end(kFileOps)) {
-    Txn txn{.id = context_.new_txn(), .who = who};
+    Txn txn{.id = id, .who = who};
     done = co_await known->run(*found, std::move(request), std::move(txn));
   }
   if (!done)
-    co_return std::unexpected(
-        co_await refuse(std::move(op), std::move(name), std::move(who), done.error()));
+    co_return std::unexpected(co_await refuse(std::move(op), std::move(name), std::move(who),
+                                              done.error(), std::move(id)));
   co_return done;
 }
 

@@ -210,5 +210,7 @@ bool is_q35(const Domain& domain);
 
 // With all memory devices.
 uint64_t total_memory_kib(const Domain& domain);
+// Whether it has a memory balloon.
+bool has_balloon(const Domain& domain);
 
 }  // namespace tenure::domain

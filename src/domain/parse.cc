@@ -197,6 +197,10 @@ Result<Domain> parse_complete(std::string_view xml, std::string_view source_name
   return domain;
 }
 
+bool has_balloon(const Domain& domain) {
+  return domain.memballoon && domain.memballoon->model != "none";
+}
+
 uint64_t total_memory_kib(const Domain& domain) {
   uint64_t total = domain.memory_kib;
   for (const MemoryDevice& memory : domain.memories) total += memory.size_kib;

@@ -253,6 +253,20 @@ asio::awaitable<Result<>> set_memory(Live& live, uint64_t kib, Txn txn) {
   co_return co_await record_request(live, "set-memory", kib, std::move(txn), std::move(outcome));
 }
 
+std::optional<uint64_t> balloon_at_start(const domain::Domain& domain) {
+  bool less = domain.current_memory_kib < domain::total_memory_kib(domain);
+  return less && domain::has_balloon(domain) ? std::optional(domain.current_memory_kib)
+                                             : std::nullopt;
+}
+
+std::string ignored_current_memory(const domain::Domain& domain) {
+  if (domain.current_memory_kib >= domain::total_memory_kib(domain) || domain::has_balloon(domain))
+    return "";
+  return fmt::format(
+      "<currentMemory> of {} KiB is ignored: without a balloon the guest has all {} KiB",
+      domain.current_memory_kib, domain::total_memory_kib(domain));
+}
+
 asio::awaitable<Result<>> set_vcpus(Live& live, uint32_t target, Patience patience, Txn txn) {
   CO_TRY_OK(check_monitor(live));
   if (target == 0 || target > live.domain->vcpus)

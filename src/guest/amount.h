@@ -5,6 +5,7 @@
 
 #include <asio/awaitable.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -30,6 +31,12 @@ uint64_t held_memory_kib(const Live& live);
 // what the tenure says.
 asio::awaitable<Result<>> note_reported_memory(Live& live, std::string device, std::string why,
                                                registrar::Txn txn);
+
+// What the definition wants the guest to give back at its start: <currentMemory> in KiB, where that
+// is less than its memory and there is a balloon.
+std::optional<uint64_t> balloon_at_start(const domain::Domain& domain);
+// Why nothing comes of it, "" if something does or it asks for nothing.
+std::string ignored_current_memory(const domain::Domain& domain);
 
 // The balloon driver says that the guest has this much now.
 asio::awaitable<Result<>> note_memory(Live& live, uint64_t kib, registrar::Txn txn);

@@ -249,11 +249,9 @@ asio::awaitable<Result<>> ask_about(qemu::Qmp& qmp, const std::vector<Claim*>& c
     std::string query(question.command);
     CO_TRY(answers.*question.answer, co_await ask(qmp, std::move(query)));
   }
-  // A guest that runs may have a balloon, which holds some of its memory.
-  auto of_running = [](const Claim* claim) {
-    return claim->record.kind == Kind::Mem && claim->record.get("reason") != "start";
-  };
-  if (std::ranges::none_of(claims, of_running))
+  // A guest that runs, or was saved, may have a balloon, which holds some of its memory.
+  auto is_memory = [](const Claim* claim) { return claim->record.kind == Kind::Mem; };
+  if (std::ranges::none_of(claims, is_memory))
     co_return Result<>{};
   std::string query = "query-balloon";
   if (auto balloon = co_await ask(qmp, std::move(query)))

@@ -100,6 +100,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // QEMU's own word: running, paused, shutdown …
   const std::string& status() const { return status_; }
   void set_status(std::string status) { status_ = std::move(status); }
+  // What the balloon says from now on is the answer to that request.
+  void set_balloon_txn(registrar::Txn txn) { live_.balloon_txn = std::move(txn); }
   bool ended() const { return ended_; }
   // An operation on its tenures is under way, so that they and the kernel differ by design.
   bool busy() const { return ended_ || live_.turns.taken(); }

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "base/unix_socket.h"
+#include "guest/amount.h"
 #include "guest/confirm.h"
 #include "guest/host_devices.h"
 #include "guest/uids.h"
@@ -75,6 +76,7 @@ class Starter {
                                          std::move(process_.pidfd), std::move(qmp_));
     if (saved_ && saved_->paused)
       guest->set_status("paused");
+    guest->set_balloon_txn(operation_.txn());
     co_return guest;
   }
 
@@ -107,6 +109,7 @@ class Starter {
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
     CO_TRY_OK(co_await confirm(*qmp_, state_.process, facts_, *seams_, std::move(unconfirmed)));
     seams_->close_nic_fds();
+    CO_TRY_OK(co_await set_balloon());
     CO_TRY_OK(co_await announce());
     co_return co_await resume();
   }
@@ -132,11 +135,34 @@ class Starter {
     co_return done;
   }
 
+  // The guest's driver gives the memory back once it is up; BALLOON_CHANGE tells then. What was
+  // saved has its own.
+  asio::awaitable<Result<>> set_balloon() {
+    if (saved_)
+      co_return Result<>{};
+    if (std::string ignored = ignored_current_memory(*domain_); !ignored.empty())
+      context_.log(fmt::format("{}: {}", state_.ref.vm, ignored));
+    std::optional<uint64_t> kib = balloon_at_start(*domain_);
+    if (!kib)
+      co_return Result<>{};
+    std::string command = "balloon";
+    nlohmann::json arguments = {{"value", *kib * 1024}};
+    auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kCommandTimeout);
+    if (!done)
+      co_return std::unexpected(std::move(done).error().context("balloon"));
+    trail::Record record = control_record("set-memory", "requested", state_, domain_->kvm);
+    record.set("target", *kib);
+    registrar::stamp(record, state_.ref, operation_.txn());
+    requests_.push_back(std::move(record));
+    co_return Result<>{};
+  }
+
   // The results of everything that QEMU holds, then op=start itself: all before the guest's first
   // instruction.
   asio::awaitable<Result<>> announce() {
     trail::Record success = control();
     std::vector<trail::Record> facts = machine_ids();
+    std::ranges::move(requests_, std::back_inserter(facts));
     for (const domain::Interface& nic : domain_->interfaces)
       if (nic.link_up == false) {
         facts.push_back(link_record(state_, domain_->kvm, nic));
@@ -340,6 +366,7 @@ class Starter {
   registrar::Operation operation_;
   Events events_;
   Facts facts_;
+  std::vector<trail::Record> requests_;  // records of what was asked for at the start
   std::vector<kernel::DevNode> nodes_;
   UniqueFd log_;
   off_t log_start_ = 0;
