@@ -114,8 +114,10 @@ class Attacher {
     for (qemu::Command& command : commands) {
       done_.push_back(qemu::undo_of(command));
       auto answer = co_await ask(live_, std::move(command));
-      // After a timeout QEMU may have done it all the same.
-      if (!answer && answer.error().code() != Errc::Timeout)
+      // After a timeout, or without a monitor, QEMU may have done it all the same.
+      bool refused =
+          !answer && answer.error().code() != Errc::Timeout && answer.error().code() != Errc::Lost;
+      if (refused)
         done_.pop_back();
       if (!answer)
         co_return std::unexpected(std::move(answer).error());

@@ -66,14 +66,8 @@ Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptio
 }
 
 void Guest::watch(std::function<void()> on_ended) {
-  if (live_.qmp) {
-    // Weak: QMP outlives neither the guest nor the other way round.
-    std::weak_ptr<Guest> weak = weak_from_this();
-    live_.qmp->on_event([weak](const qemu::QmpEvent& event) {
-      if (auto self = weak.lock())
-        self->handle_event(event);
-    });
-  }
+  if (live_.qmp)
+    listen();
   auto self = shared_from_this();
   auto task = [self, on_ended = std::move(on_ended)]() mutable -> asio::awaitable<void> {
     co_await self->wait_for_exit(std::move(on_ended));

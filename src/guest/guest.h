@@ -122,6 +122,14 @@ class Guest : public std::enable_shared_from_this<Guest> {
   asio::awaitable<void> let_go(std::string alias);
   asio::awaitable<Result<>> run_verb(const Verb& verb);
 
+  // guest_monitor.cc
+  void listen();
+  void lose_monitor(std::string why);
+  static asio::awaitable<void> seek_monitor(std::weak_ptr<Guest> weak, std::string why);
+  asio::awaitable<Result<>> connect_again();
+  asio::awaitable<void> look_again(std::string why);
+  asio::awaitable<void> tell_monitor(bool found, std::string why, registrar::Txn txn);
+
   Live live_;
   GuestEvents guest_events_{live_};
   asio::posix::stream_descriptor pidfd_;
@@ -133,6 +141,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::optional<uint64_t> balloon_kib_;  // the last word of the balloon driver
   bool follows_balloon_ = false;
   bool saving_ = false;
+  std::vector<std::shared_ptr<qemu::Qmp>> lost_monitors_;  // closed
   // The power button: what a shutdown means is QEMU's one setting, so a reboot, a stop and a save
   // wait for each other.
   registrar::Turns button_;

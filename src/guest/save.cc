@@ -234,10 +234,12 @@ class Saver {
   }
 
   asio::awaitable<void> go_on() {
-    if (!std::exchange(live_.state.suspended, false))
+    if (!live_.state.suspended)
       co_return;
     std::string command = "cont";
     auto running = co_await ask(*live_.qmp, std::move(command));
+    // Without a monitor it goes on once that is found again (end_abandoned).
+    live_.state.suspended = !running && running.error().code() == Errc::Lost;
     Result<> saved = save_run(live_.context.paths, live_.state);
     if (!running)
       live_.context.log(

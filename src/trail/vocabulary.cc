@@ -282,8 +282,10 @@ constexpr auto kPolicy = row(std::array{
     needed("new", kText, "its value from now on")});
 
 constexpr auto kRecovery =
-    row(std::array{kVirt, our_fixed("op", "recover", "tenured looked again after its own death"),
-                   needed("reason", kWord, "adopted, gone, reboot"), kVm, kUuid, kVmPid},
+    row(std::array{kVirt,
+                   our_fixed("op", "recover",
+                             "tenured looked again: after its own death, or that of the monitor"),
+                   needed("reason", kWord, "adopted, gone, reboot, monitor"), kVm, kUuid, kVmPid},
         std::array{ours("cgroup", kText, "directory of the guest's cgroup"),
                    ours("fence", kWord, "device controller in force: v1, v2, none")});
 
