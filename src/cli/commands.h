@@ -30,6 +30,13 @@ int run_eject(const Options& options);
 int run_insert(const Options& options);
 int run_edit(const Options& options);
 
+// The images of a running guest's disks (block_commands.cc).
+int run_snapshot(const Options& options);
+int run_blockcommit(const Options& options);
+int run_blockpull(const Options& options);
+int run_blockcopy(const Options& options);
+int run_blockjob(const Options& options);
+
 // The ledger's proof (verify_command.cc).
 int run_verify(const Options& options);
 int run_prove(const Options& options);

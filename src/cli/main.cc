@@ -35,6 +35,11 @@ constexpr Row kCommands[] = {
     {"save", run_to_file},       {"dump", run_to_file},
     {"screenshot", run_to_file}, {"restore", run_restore},
     {"reboot", run_control},
+    {"snapshot", run_snapshot},
+    {"blockcommit", run_blockcommit},
+    {"blockpull", run_blockpull},
+    {"blockcopy", run_blockcopy},
+    {"blockjob", run_blockjob},
 };
 
 int run(const Options& options) {

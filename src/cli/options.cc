@@ -61,6 +61,17 @@ const OptionSpec kOptions[] = {
      &Options::mac},
     {"--model", "MODEL", "Model of the interface (default virtio)", &Options::model},
     {"--readonly", "", "The guest may not write to it", &Options::readonly},
+    {"--existing", "", "The image is there already, made for this", &Options::existing},
+    {"--top", "PATH", "The image to commit (default the disk's own)", &Options::top},
+    {"--base", "PATH", "The image to commit into, or to keep (default the lowest, or none)",
+     &Options::base},
+    {"--shallow", "", "Only into the next image; only the disk's own image", &Options::shallow},
+    {"--pivot", "", "The guest goes on with the other image; waits for the end", &Options::pivot},
+    {"--finish,--keep-overlay", "", "The guest goes on with its own image; waits for the end",
+     &Options::finish},
+    {"--abort", "", "End the job without its work", &Options::abort},
+    {"--wait", "", "Return when the job has ended", &Options::wait},
+    {"--bandwidth", "MIB", "MiB a second at most; 0 for no limit", &Options::bandwidth},
     {"--live", "", "Also compare the open tenures with the kernel", &Options::live},
     {"--record", "", "Have tenured verify its ledger as well, and record the result",
      &Options::record},
@@ -149,6 +160,17 @@ const CommandSpec kCommands[] = {
      "--timeout --force", "", "TARGET"},
     {"insert", "Put a medium into a cdrom or floppy drive", "GUEST", &Options::guest,
      "--timeout --force --format --readonly", "", "TARGET PATH"},
+    {"snapshot", "Let a running guest write to new images; those of now become their backing",
+     "GUEST", &Options::guest, "--existing", "", "DISK FILE|DISK=FILE"},
+    {"blockcommit", "Merge images of a running guest's disk into one below them", "GUEST",
+     &Options::guest, "--top --base --shallow --pivot --finish --bandwidth --wait", "", "DISK"},
+    {"blockpull", "Merge the images below a running guest's disk into its own", "GUEST",
+     &Options::guest, "--base --bandwidth --wait", "", "DISK"},
+    {"blockcopy", "Copy a running guest's disk, and let it go on with the copy", "GUEST",
+     &Options::guest, "--format --shallow --existing --pivot --finish --bandwidth --wait", "",
+     "DISK DEST"},
+    {"blockjob", "Show or steer the job on a running guest's disk", "GUEST", &Options::guest,
+     "--abort --pivot --finish --bandwidth", "", "DISK"},
     {"who", "Who held a resource, since when, by whose leave", "RESOURCE", &Options::resource,
      TENURE_SOURCES "--at --guest"},
     {"history", "What a guest held, and from when to when", "[GUEST]", &Options::guest,
@@ -169,7 +191,8 @@ const CommandSpec kCommands[] = {
 
 std::string long_name(const OptionSpec& spec) {
   const std::string flags = spec.flags;
-  return flags.substr(flags.find("--"));
+  const size_t begin = flags.find("--");
+  return flags.substr(begin, flags.find(',', begin) - begin);
 }
 
 const OptionSpec* find_option(std::string_view name) {

@@ -44,6 +44,14 @@ struct Options {
   bool readonly = false;                // attach disk --readonly
   bool force = false;                   // detach|update|eject|insert --force
   bool running = false;                 // show --running
+  bool existing = false;                // snapshot|blockcopy --existing
+  std::string top, base;                // blockcommit, blockpull: images of the chain
+  bool shallow = false;                 // blockcommit, blockcopy
+  bool pivot = false;                   // blockcommit|blockcopy|blockjob --pivot
+  bool finish = false;                  // blockcopy|blockjob --finish, blockcommit --keep-overlay
+  bool abort = false;                   // blockjob --abort
+  bool wait = false;                    // until the job has ended
+  std::optional<uint64_t> bandwidth;    // MiB a second
 
   // The ledger.
   bool live = false;       // verify --live

@@ -48,6 +48,11 @@ class Api {
   Reply control(nlohmann::json parameters, Requester who);
   Reply attach(nlohmann::json parameters, Requester who);
   Reply detach(nlohmann::json parameters, Requester who);
+  Reply snapshot(nlohmann::json parameters, Requester who);
+  Reply block_commit(nlohmann::json parameters, Requester who);
+  Reply block_pull(nlohmann::json parameters, Requester who);
+  Reply block_copy(nlohmann::json parameters, Requester who);
+  Reply block_job(nlohmann::json parameters, Requester who);
   Reply set(nlohmann::json parameters, Requester who);
   Reply update(nlohmann::json parameters, Requester who);
   Reply console(nlohmann::json parameters, Requester who);

@@ -148,6 +148,9 @@ class Daemon {
     TRY(Definitions definitions, Definitions::load(paths));
     for (const auto& [path, why] : definitions.bad()) log_line(path + ": " + why);
     guests_ = std::make_unique<Guests>(*context_, std::move(definitions), replay.last_run);
+    context_->disk_moved = [this](guest::DiskMoved moved) {
+      return guests_->follow_disk(std::move(moved));
+    };
     asio::signal_set signals(loop_, SIGTERM, SIGINT);
     signals.async_wait([this](asio::error_code, int) { loop_.stop(); });
     spawn_main(std::move(replay));

@@ -76,6 +76,16 @@ class Guests {
   asio::awaitable<Result<>> set(std::string guest, guest::Amounts amounts, guest::Patience patience,
                                 Requester who);
   // A device becomes what `xml`, one element of <devices>, says of it.
+  asio::awaitable<Result<std::string>> start_job(std::string guest, guest::BlockJobRequest request,
+                                                 bool wait, Requester who);
+  // abort, pivot, finish.
+  asio::awaitable<Result<>> steer_job(std::string guest, std::string disk, std::string action,
+                                      Requester who);
+  // A disk of a running guest got another top image: so has the definition for the next run, where
+  // it had the one before.
+  asio::awaitable<void> follow_disk(guest::DiskMoved moved);
+  asio::awaitable<Result<>> snapshot(std::string guest, guest::SnapshotRequest request,
+                                     Requester who);
   asio::awaitable<Result<guest::Updated>> update(std::string guest, std::string xml,
                                                  std::string source, guest::Patience patience,
                                                  Requester who);

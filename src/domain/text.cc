@@ -33,6 +33,13 @@ pugi::xml_node child_of(pugi::xml_node node, const char* name) {
   return child ? child : node.append_child(name);
 }
 
+void set_source(pugi::xml_node node, SourceKind kind, const std::string& path) {
+  const bool block = kind == SourceKind::Block;
+  set_attribute(node, "type", block ? "block" : "file");
+  node.remove_child("source");
+  set_attribute(node.append_child("source"), block ? "dev" : "file", path);
+}
+
 // Aliases of devices by the place of their elements.
 using Aliases = std::map<std::pair<uint32_t, uint32_t>, std::string>;
 
@@ -191,6 +198,29 @@ std::string with_medium(std::string_view element, const Disk& disk) {
   return text_of(tree);
 }
 
+std::string with_chain(std::string_view element, const Disk& disk) {
+  pugi::xml_document tree;
+  load(tree, element);
+  pugi::xml_node root = tree.document_element();
+  set_source(root, disk.kind, disk.path);
+  pugi::xml_node driver = child_of(root, "driver");
+  set_attribute(driver, "name", "qemu");
+  set_attribute(driver, "type", disk.format);
+  if (disk.format != "qcow2")
+    driver.remove_child("metadata_cache");
+  root.remove_child("backingStore");
+  pugi::xml_node above = root;
+  for (const BackingStore& member : disk.backing.value_or(std::vector<BackingStore>{})) {
+    pugi::xml_node store = above.append_child("backingStore");
+    set_attribute(store.append_child("format"), "type", member.format);
+    set_source(store, member.kind, member.path);
+    above = store;
+  }
+  if (disk.backing)
+    above.append_child("backingStore");  // the end of the chain
+  return text_of(tree);
+}
+
 std::string with_connection(std::string_view element, const Interface& nic) {
   pugi::xml_document tree;
   load(tree, element);
@@ -261,6 +291,33 @@ Result<std::string> with_uuid(std::string definition, const Uuid& uuid) {
   if (!read.has_uuid || read.uuid != uuid)
     return fail(Errc::Invalid, "no <uuid>: write " + element + " into the definition");
   return definition;
+}
+
+Result<std::string> with_element(std::string definition, std::string_view alias,
+                                 std::string_view element) {
+  TRY(const Domain read, parse_complete(definition, "definition"));
+  const auto places = device_places(read);
+  const auto device =
+      std::ranges::find_if(places, [&](const auto& one) { return one.second == alias; });
+  if (device == places.end())
+    return fail(Errc::NotFound, "no device " + std::string(alias));
+  size_t begin = 0;
+  for (uint32_t line = 1; line < device->first.line && begin != std::string::npos; ++line)
+    begin = definition.find('\n', begin) + 1;
+  begin += device->first.column - 1;
+  TRY(const std::string old, device_text(definition, alias));
+  const std::string name = old.substr(1, old.find_first_of(" \t\r\n/>") - 1);
+  const std::string close = "</" + name + ">";
+  const size_t end = definition.find(close, begin);
+  if (begin > definition.size() || end == std::string::npos)
+    return fail(Errc::Invalid, std::string(alias) + ": its element cannot be told from the text");
+  std::string changed = definition;
+  changed.replace(begin, end + close.size() - begin, element);
+  // A comment may have had the closing tag.
+  TRY(const auto differing, differences(definition, changed));
+  if (!std::ranges::all_of(differing, [&](const std::string& one) { return one == alias; }))
+    return fail(Errc::Invalid, std::string(alias) + ": its element cannot be told from the text");
+  return changed;
 }
 
 }  // namespace tenure::domain

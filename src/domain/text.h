@@ -19,6 +19,8 @@ Result<std::string> device_text(std::string_view definition, std::string_view al
 // The element of a drive with another medium (kind, path and format of `disk`), or none; that of an
 // interface with another bridge or link state.
 std::string with_medium(std::string_view element, const Disk& disk);
+// The element of a disk with another chain: kind, path, format and backing of `disk`.
+std::string with_chain(std::string_view element, const Disk& disk);
 std::string with_connection(std::string_view element, const Interface& nic);
 
 // The definition without the devices of these aliases and with these elements, given as alias and
@@ -26,6 +28,11 @@ std::string with_connection(std::string_view element, const Interface& nic);
 Result<std::string> definition_text(
     std::string_view definition, const std::set<std::string>& without,
     const std::vector<std::pair<std::string, std::string>>& additions);
+
+// The definition with another element in the place of that device; the rest is as it was written.
+// NotFound; Invalid if its place cannot be told.
+Result<std::string> with_element(std::string definition, std::string_view alias,
+                                 std::string_view element);
 
 // The definition with <uuid> after its <name>. Invalid, with the element to write, if there is no
 // place for it that can be told.

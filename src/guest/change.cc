@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "domain/change.h"
 #include "guest/ask.h"
+#include "guest/block_job.h"
 #include "guest/confirm.h"
 #include "guest/host_devices.h"
 #include "guest/let_go.h"
@@ -267,6 +268,12 @@ asio::awaitable<Result<std::string>> attach(Live& live, std::string xml, std::st
 
 asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::string why, Txn txn) {
   domain::Domain device = domain::only_device(*live.domain, alias);
+  if (live.state.jobs.contains(alias)) {
+    std::string disk = alias, action = "abort";
+    Txn own = txn;
+    // The disk is gone from QEMU's machine, so the chain cannot be looked at: its end is below.
+    (void)co_await steer_job(live, std::move(disk), std::move(action), std::move(own));
+  }
   Result<> removed = co_await remove_backends(live, device);
   co_await wait_until_closed(live, device);
   registrar::Txn own = txn;
@@ -291,6 +298,8 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
   CO_TRY(std::string alias, domain::find_device(*live.domain, word));
   domain::Domain device = domain::only_device(*live.domain, alias);
   CO_TRY_OK(check_unused(live, device));
+  if (live.state.jobs.contains(alias))
+    co_return fail(Errc::Busy, alias + ": a job is under way on it; see `tenure blockjob`");
   auto answer = expect_answer(live, alias);
   qemu::Command command{"device_del", {{"id", alias}}};
   auto asked = co_await ask(live, std::move(command));

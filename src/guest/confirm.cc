@@ -63,12 +63,13 @@ struct Scene {
   const RunSeams& seams;
 };
 
-const kernel::NodeFacts* image_facts(const Facts& facts, const Claim& claim) {
+// An image that the definition does not know joined the chain when a daemon died: by its name then.
+Result<kernel::NodeFacts> image_facts(const Facts& facts, const Claim& claim) {
   auto chain = facts.chains.find(claim.holder);
   if (chain == facts.chains.end())
-    return nullptr;
+    return kernel::node_facts(claim.id);
   auto image = std::ranges::find(chain->second, claim.id, &qemu::Image::path);
-  return image == chain->second.end() ? nullptr : &image->node;
+  return image == chain->second.end() ? kernel::node_facts(claim.id) : image->node;
 }
 
 bool same_file(const kernel::OpenFile& file, const kernel::NodeFacts& node) {
@@ -78,11 +79,9 @@ bool same_file(const kernel::OpenFile& file, const kernel::NodeFacts& node) {
 }
 
 Result<> confirm_disk(const Scene& scene, Claim& claim) {
-  const kernel::NodeFacts* node = image_facts(scene.facts, claim);
-  if (node == nullptr)
-    return fail(not_borne_out(claim, "no facts of this image"));
+  TRY(const kernel::NodeFacts node, image_facts(scene.facts, claim));
   auto held = [&](const kernel::OpenFile& file) {
-    return same_file(file, *node) && (!claim.access.write || file.writable);
+    return same_file(file, node) && (!claim.access.write || file.writable);
   };
   if (std::ranges::any_of(scene.answers.files, held))
     return {};

@@ -4,13 +4,16 @@
 #pragma once
 
 #include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/identity.h"
 #include "base/paths.h"
+#include "domain/device.h"
 #include "kernel/cgroup.h"
 #include "kernel/fence.h"
 #include "registrar/journal.h"
@@ -31,6 +34,13 @@ struct Settings {
 };
 
 struct RunState;
+
+// A disk of a guest that runs on.
+struct DiskMoved {
+  std::string uuid;
+  domain::Disk before, after;
+  Requester who;
+};
 
 struct Context {
   asio::any_io_executor executor;
@@ -55,6 +65,8 @@ struct Context {
   std::function<void(const RunState&)> fenced = {};
   // A new operation id, unique over the life of the ledger.
   std::function<std::string()> new_txn;
+  // Called when a disk of a running guest has got another top image; may be empty.
+  std::function<asio::awaitable<void>(DiskMoved)> disk_moved = {};
 };
 
 }  // namespace tenure::guest

@@ -21,6 +21,11 @@ class LookUp {
  public:
   LookUp(const HostOptions& options, Missing missing) : options_(options), missing_(missing) {}
 
+  Result<Facts> run_images(const domain::Disk& disk, qemu::ImageChain chain) {
+    TRY_OK(images(disk, std::move(chain)));
+    return std::move(facts_);
+  }
+
   Result<Facts> run(const domain::Domain& domain) {
     for (const std::string& path : options_.base_devices) optional_node(path);
     if (domain.kvm)
@@ -144,11 +149,17 @@ class LookUp {
       // QEMU's gid is its uid, and it has no other groups. An ACL that cannot be read is left to
       // the claim, which names what is wrong.
       auto open = kernel::may_search(fd->get(), *options_.uid, *options_.uid);
-      if (open && *open)
+      if (open && *open && !by_own_entry(fd->get()))
         continue;
       if (std::ranges::find(closed, folder) == closed.end())
         closed.push_back(std::move(folder));
     }
+  }
+
+  // What another device of the guest was given there goes with that device.
+  bool by_own_entry(int folder) const {
+    auto given = kernel::file_grant_of(folder, *options_.uid);
+    return given && given->has_entry && given->search && !given->is_owner;
   }
 
   Result<> chain(const domain::Disk& disk) {
@@ -164,14 +175,19 @@ class LookUp {
                                   fmt::format("{}: the definition says type='{}', but it is {}",
                                               disk.path, is_block ? "file" : "block",
                                               is_block ? "a block device" : "not a block device")});
-    for (const qemu::Image& image : *chain) {
+    return images(disk, std::move(*chain));
+  }
+
+  Result<> images(const domain::Disk& disk, qemu::ImageChain chain) {
+    std::string holder = fmt::format("disk {}", disk.target);
+    for (const qemu::Image& image : chain) {
       TRY_OK(slaves(holder, image));
       if (!image.node.rdev)
         note_folders(image.path);
       else
         TRY_OK(note_device(holder, image.path));
     }
-    facts_.chains.emplace(disk.info.alias, std::move(*chain));
+    facts_.chains.emplace(disk.info.alias, std::move(chain));
     return {};
   }
 
@@ -233,6 +249,11 @@ const std::string& Facts::dev_name(const std::string& path) const {
 
 Result<Facts> look_up(const domain::Domain& domain, const HostOptions& options, Missing missing) {
   return LookUp(options, missing).run(domain);
+}
+
+Result<Facts> look_up_images(const domain::Disk& disk, qemu::ImageChain images,
+                             const HostOptions& options) {
+  return LookUp(options, Missing::Refuse).run_images(disk, std::move(images));
 }
 
 }  // namespace tenure::guest

@@ -61,4 +61,8 @@ enum class Missing { Refuse, Note };
 // `notes`, so that a definition from another host can be looked at.
 Result<Facts> look_up(const domain::Domain& domain, const HostOptions& options, Missing missing);
 
+// The same of a disk whose images are known: what lies below them, and on the way to them.
+Result<Facts> look_up_images(const domain::Disk& disk, qemu::ImageChain images,
+                             const HostOptions& options);
+
 }  // namespace tenure::guest

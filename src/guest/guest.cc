@@ -14,6 +14,8 @@
 
 #include "domain/change.h"
 #include "guest/amount.h"
+#include "guest/block_job.h"
+#include "guest/chain.h"
 #include "guest/reboot.h"
 #include "guest/wiring.h"
 
@@ -81,6 +83,7 @@ void Guest::handle_event(const qemu::QmpEvent& event) {
     std::string_view status;
   };
   handle_balloon(event);
+  handle_job(event);
   bool awaited = live_.events.deliver(event);
   if (event.name == "DEVICE_DELETED" && !awaited)
     spawn_let_go(event);
@@ -202,6 +205,11 @@ asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   registrar::Txn own = txn;
   if (live_.qmp)
     CO_TRY_OK(co_await settle_drives(live_, std::move(own)));
+  own = txn;
+  if (live_.qmp) {
+    CO_TRY_OK(co_await settle_jobs(live_));
+    CO_TRY_OK(co_await settle_chains(live_, std::move(own)));
+  }
   co_return co_await note_amounts(live_, std::move(txn));
 }
 
@@ -266,6 +274,7 @@ asio::awaitable<Result<>> Guest::finish() {
     live_.qmp->close();
   guest_events_.close();
   live_.events.close();
+  wake_job_waiters(live_);
   live_.seams->set_process({});
   // An operation in flight fails now, and rolls back before the end is recorded.
   registrar::Turns::Turn turn = co_await live_.turns.next();

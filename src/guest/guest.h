@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "domain/domain.h"
+#include "guest/block_plan.h"
 #include "guest/change.h"
 #include "guest/context.h"
 #include "guest/guest_events.h"
 #include "guest/live.h"
 #include "guest/run_seams.h"
 #include "guest/run_state.h"
+#include "guest/snapshot.h"
 #include "guest/update.h"
 #include "qemu/qmp.h"
 
@@ -77,6 +79,20 @@ class Guest : public std::enable_shared_from_this<Guest> {
   asio::awaitable<Result<Updated>> update(std::string xml, std::string source, Patience patience,
                                           registrar::Txn txn);
 
+  // New images take what the guest writes from now on.
+  asio::awaitable<Result<>> snapshot(SnapshotRequest request, registrar::Txn txn);
+
+  // A block job starts; what it changes is recorded when it ends. With `wait` returns when it has
+  // ended, or waits to be told how to; a job that failed is an error then. Says how far it got:
+  // started, ready, ended.
+  asio::awaitable<Result<std::string>> start_job(BlockJobRequest request, bool wait,
+                                                 registrar::Txn txn);
+  // `action`: abort, pivot, finish; returns when the job has ended.
+  asio::awaitable<Result<>> steer_job(std::string disk, std::string action, registrar::Txn txn);
+  asio::awaitable<Result<>> limit_job(std::string disk, uint64_t bandwidth);
+  // Those on the disk, or all if it is "".
+  asio::awaitable<Result<nlohmann::json>> list_jobs(std::string disk);
+
   // Amounts that are given change, in this order.
   asio::awaitable<Result<>> set(Amounts amounts, Patience patience, registrar::Txn txn);
   // After an adoption: devices that QEMU has not leave the definition, with what they held, and
@@ -116,6 +132,9 @@ class Guest : public std::enable_shared_from_this<Guest> {
   void handle_balloon(const qemu::QmpEvent& event);
   asio::awaitable<void> follow_balloon();
   void spawn_let_go(const qemu::QmpEvent& event);
+  void handle_job(const qemu::QmpEvent& event);
+  asio::awaitable<void> follow_job(std::string alias);
+  asio::awaitable<Result<>> until_job(std::string alias, bool or_ready);
   EndCause cause_of_end();
   registrar::Txn own_txn() const;
 

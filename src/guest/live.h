@@ -30,6 +30,8 @@ struct Live {
   registrar::Turns turns;
   registrar::Txn balloon_txn;  // of the last request; its id is "" if there was none
   std::map<std::string, registrar::Txn> leaving;  // asked to go and not gone yet, by alias
+  std::map<std::string, Result<>> job_ends;       // of the last block job, by the disk's alias
+  std::vector<std::shared_ptr<asio::steady_timer>> job_waiters;  // cancelled when one ends
 };
 
 }  // namespace tenure::guest

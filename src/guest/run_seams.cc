@@ -298,11 +298,21 @@ Result<> RunSeams::confirm_gone(const model::Claim& claim, const Others& staying
            (claim.rdev ? other->rdev == claim.rdev : other->id == claim.id);
   };
   bool a_file = claim.id.starts_with('/') && claim.record.kind != Kind::Chardev;
-  if (process_.pid == 0 || (!claim.rdev && !a_file) || std::ranges::any_of(staying, same))
+  Access stays;
+  bool shared = false;
+  for (const model::Claim* other : staying) {
+    if (!same(other))
+      continue;
+    shared = true;
+    stays = stays | other->access;
+  }
+  if (process_.pid == 0 || (!claim.rdev && !a_file) || (shared && stays.covers(claim.access)))
     return {};
   TRY(std::vector<kernel::OpenFile> files, kernel::open_files(process_.pid));
   auto facts = kernel::node_facts(claim.id);
   auto open = static_cast<size_t>(std::ranges::count_if(files, [&](const auto& file) {
+    if (shared && !file.writable)
+      return false;  // a writer goes, a reader stays
     if (claim.rdev)
       return file.rdev == claim.rdev;
     return file.target == claim.id || (facts && file.dev == facts->dev && file.ino == facts->ino);
@@ -388,7 +398,8 @@ Result<bool> RunSeams::has_acl(const model::Claim& claim) {
   if (!fd)
     return fail(std::move(fd).error());
   TRY(kernel::FileGrant given, kernel::file_grant_of(fd->get(), *uid));
-  return given.has_entry;
+  bool has_it = get(claim, "acl") == "x" ? given.search : given.access.covers(claim.access);
+  return given.has_entry && has_it;
 }
 
 // The daemon's fds went with it, so a tun interface did too; a macvtap has its name from the claim.

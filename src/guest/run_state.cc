@@ -23,6 +23,45 @@ std::string state_path(const Paths& paths, const std::string& uuid) {
   return run_dir(paths, uuid) + "/state.json";
 }
 
+json to_json(const std::map<std::string, BlockJob>& jobs) {
+  json list = json::array();
+  for (const auto& [alias, job] : jobs)
+    list.push_back({{"disk", alias},
+                    {"op", job.op},
+                    {"writes", job.writes},
+                    {"format", job.format},
+                    {"then", job.then},
+                    {"told", job.told},
+                    {"outcome", job.outcome},
+                    {"why", job.why},
+                    {"auid", job.who.auid},
+                    {"ses", job.who.ses},
+                    {"uid", job.who.uid},
+                    {"pid", job.who.pid},
+                    {"exe", job.who.exe},
+                    {"tty", job.who.tty}});
+  return list;
+}
+
+std::map<std::string, BlockJob> jobs_from_json(const json& list) {
+  std::map<std::string, BlockJob> jobs;
+  for (const json& j : list)
+    jobs[j.at("disk")] = {.op = j.at("op"),
+                          .writes = j.at("writes"),
+                          .format = j.at("format"),
+                          .then = j.at("then"),
+                          .told = j.at("told"),
+                          .outcome = j.at("outcome"),
+                          .why = j.at("why"),
+                          .who = {.auid = j.at("auid"),
+                                  .ses = j.at("ses"),
+                                  .uid = j.at("uid"),
+                                  .pid = j.at("pid"),
+                                  .exe = j.at("exe"),
+                                  .tty = j.at("tty")}};
+  return jobs;
+}
+
 json to_json(const RunState& s) {
   return {{"virt", s.ref.virt},
           {"vm", s.ref.vm},
@@ -40,6 +79,7 @@ json to_json(const RunState& s) {
           {"attached", s.attached},
           {"detached", s.detached},
           {"suspended", s.suspended},
+          {"jobs", to_json(s.jobs)},
           {"boot_id", s.boot_id}};
 }
 
@@ -58,6 +98,7 @@ RunState from_json(const json& j) {
   s.attached = j.at("attached").get<decltype(s.attached)>();
   s.detached = j.at("detached").get<std::set<std::string>>();
   s.suspended = j.value("suspended", false);
+  s.jobs = jobs_from_json(j.value("jobs", json::array()));
   s.boot_id = j.at("boot_id");
   return s;
 }

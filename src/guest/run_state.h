@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/identity.h"
 #include "base/paths.h"
 #include "base/result.h"
 #include "domain/domain.h"
@@ -17,6 +19,18 @@
 #include "registrar/operation.h"
 
 namespace tenure::guest {
+
+// A job of QEMU's on the chain of a disk, from its start to the release of what it took.
+struct BlockJob {
+  std::string op;       // blockcommit, blockpull, blockcopy
+  std::string writes;   // image beside the chain's top that it writes to; "" if none
+  std::string format;   // of that image
+  std::string then;     // once both are alike: pivot, finish; "" waits to be told
+  std::string told;     // the last of its reasons that was recorded: "", started, ready
+  std::string outcome;  // once QEMU has ended it: completed, pivoted, cancelled, failed
+  std::string why;      // of the outcome
+  Requester who;        // asked for it, or for its end
+};
 
 struct RunState {
   registrar::RunRef ref;
@@ -35,6 +49,7 @@ struct RunState {
   // An operation has stopped its vCPUs and lets them go on at its end: one that a daemon which died
   // in between left behind.
   bool suspended = false;
+  std::map<std::string, BlockJob> jobs;  // by the disk's alias
 };
 
 // As JSON: of the state file, and in the head of a saved guest.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "guest/chain.h"
 #include "guest/plan.h"
 
 namespace tenure::guest {
@@ -19,23 +20,13 @@ bool is_held_by(const Hold& hold, const std::set<std::string>& names) {
   return names.contains(hold.claim.holder);
 }
 
-// The names of QEMU's block nodes.
-asio::awaitable<Result<std::vector<std::string>>> block_nodes(Live& live) {
-  qemu::Command command{"query-named-block-nodes", {{"flat", true}}};
-  CO_TRY(json nodes, co_await ask(live, std::move(command)));
-  std::vector<std::string> names;
-  for (const json& node : nodes)
-    if (node.is_object() && node.contains("node-name") && node["node-name"].is_string())
-      names.push_back(node["node-name"].get<std::string>());
-  co_return names;
-}
-
 }  // namespace
 
 asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& device) {
   std::vector<std::string> nodes;
   if (!device.disks.empty()) {
-    CO_TRY(nodes, co_await block_nodes(live));
+    CO_TRY(BlockNodes known, co_await ask_block_nodes(live));
+    CO_TRY(nodes, qemu::stray_nodes(known.graph, known.nodes, device.disks.front()));
   }
   CO_TRY(std::vector<qemu::Command> commands, qemu::unplug_commands(device, *live.domain, nodes));
   Result<> outcome;
@@ -72,6 +63,12 @@ asio::awaitable<Result<>> release_device(Live& live, const domain::Domain& devic
   for (Hold& hold : live.holds)
     (is_held_by(hold, names) ? going : staying).push_back(std::move(hold));
   live.holds = std::move(staying);
+  co_return co_await release_holds(live, std::move(going), std::move(reason), std::move(why),
+                                   std::move(txn));
+}
+
+asio::awaitable<Result<>> release_holds(Live& live, std::vector<Hold> going, std::string reason,
+                                        std::string why, Txn txn) {
   Result<> dropped = live.seams->drop_nodes(nodes_of(going), live.holds);
   registrar::Ending ending{
       .reason = std::move(reason), .why = std::move(why), .bounds = {}, .staying = &live.holds};

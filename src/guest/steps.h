@@ -27,4 +27,8 @@ asio::awaitable<void> record_refusal(Live& live, const std::set<std::string>& na
 asio::awaitable<Result<>> release_device(Live& live, const domain::Domain& device,
                                          std::string reason, std::string why, registrar::Txn txn);
 
+// The same of tenures that were taken out of the guest's.
+asio::awaitable<Result<>> release_holds(Live& live, std::vector<registrar::Hold> going,
+                                        std::string reason, std::string why, registrar::Txn txn);
+
 }  // namespace tenure::guest

@@ -46,17 +46,6 @@ const CacheMode* cache_mode(const Disk& disk) {
   return found == kCacheModes.end() ? nullptr : &*found;
 }
 
-// A CD drive of the host wants its own driver (it locks and ejects); anything else is a disk to
-// QEMU.
-std::string storage_driver(bool is_block, const std::string& path,
-                           const std::optional<DeviceNumber>& rdev) {
-  if (!is_block)
-    return "file";
-  const bool cd = rdev ? rdev->major == kScsiCdromMajor
-                       : path.starts_with("/dev/sr") || path.starts_with("/dev/cdrom");
-  return cd ? "host_cdrom" : "host_device";
-}
-
 std::vector<Layer> layers_of_chain(const ImageChain& chain) {
   std::vector<Layer> layers;
   for (const Image& image : chain) {
@@ -121,21 +110,6 @@ Result<std::vector<Layer>> layers_of(Builder& b, const Disk& disk) {
   return layers_of_definition(disk);
 }
 
-void add_cache(Json& json, const Disk& disk) {
-  const CacheMode* mode = cache_mode(disk);
-  if (mode == nullptr)
-    return;
-  json.object("cache", Json().flag("direct", mode->direct).flag("no-flush", mode->no_flush));
-}
-
-Json storage(const Disk& disk, const std::string& driver, const std::string& path, bool writable) {
-  Json json("driver", driver);
-  json.text("filename", path).maybe("aio", disk.io);
-  json.flag("read-only", !writable).maybe("discard", disk.discard);
-  add_cache(json, disk);
-  return json;
-}
-
 std::optional<uint64_t> metadata_cache(const Disk& disk, size_t layer) {
   if (layer == 0)
     return disk.metadata_cache_bytes;
@@ -149,7 +123,7 @@ bool may_have_backing(std::string_view format) {
 
 void add_layer(Builder& b, const Disk& disk, const std::vector<Layer>& layers, size_t i) {
   const Layer& layer = layers[i];
-  Json file = storage(disk, layer.driver, layer.path, layer.writable);
+  Json file = disk_storage(disk, layer.driver, layer.path, layer.writable);
   b.add("-blockdev", file.text("node-name", storage_node(disk, i)));
   Json format("driver", layer.format);
   format.text("node-name", format_node(disk, i)).flag("read-only", !layer.writable);
@@ -157,11 +131,11 @@ void add_layer(Builder& b, const Disk& disk, const std::vector<Layer>& layers, s
   if (i == 0)
     format.maybe("detect-zeroes", disk.detect_zeroes);
   format.maybe("cache-size", metadata_cache(disk, i));
-  add_cache(format, disk);
+  add_disk_cache(format, disk);
   format.text("file", storage_node(disk, i));
   if (!layer.data_file.empty()) {
     const std::string node = format_node(disk, i) + "d";
-    Json data = storage(disk, layer.data_driver, layer.data_file, layer.writable);
+    Json data = disk_storage(disk, layer.data_driver, layer.data_file, layer.writable);
     b.add("-blockdev", data.text("node-name", node));
     format.text("data-file", node);
   }
@@ -314,6 +288,31 @@ void add_pflash(Builder& b, const std::string& node, const std::string& path,
 }
 
 }  // namespace
+
+std::string storage_driver(bool is_block, const std::string& path,
+                           const std::optional<DeviceNumber>& rdev) {
+  if (!is_block)
+    return "file";
+  const bool cd = rdev ? rdev->major == kScsiCdromMajor
+                       : path.starts_with("/dev/sr") || path.starts_with("/dev/cdrom");
+  return cd ? "host_cdrom" : "host_device";
+}
+
+void add_disk_cache(Json& json, const Disk& disk) {
+  const CacheMode* mode = cache_mode(disk);
+  if (mode == nullptr)
+    return;
+  json.object("cache", Json().flag("direct", mode->direct).flag("no-flush", mode->no_flush));
+}
+
+Json disk_storage(const Disk& disk, const std::string& driver, const std::string& path,
+                  bool writable) {
+  Json json("driver", driver);
+  json.text("filename", path).maybe("aio", disk.io);
+  json.flag("read-only", !writable).maybe("discard", disk.discard);
+  add_disk_cache(json, disk);
+  return json;
+}
 
 std::string format_node(const Disk& disk, size_t layer) {
   return node_stem(disk) + "." + std::to_string(layer);

@@ -118,6 +118,14 @@ Result<> add_controllers(Builder& b);
 // command_line_disk.cc
 Result<> add_disks(Builder& b);
 Result<> add_firmware(Builder& b);
+// QEMU's driver for the file or device below an image.
+std::string storage_driver(bool is_block, const std::string& path,
+                           const std::optional<DeviceNumber>& rdev);
+// "cache" of a node, if the disk says one.
+void add_disk_cache(Json& json, const domain::Disk& disk);
+// The node of a file or device, without its name.
+Json disk_storage(const domain::Disk& disk, const std::string& driver, const std::string& path,
+                  bool writable);
 // command_line_net.cc
 Result<> add_interfaces(Builder& b);
 // command_line_chardev.cc

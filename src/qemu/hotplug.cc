@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <tuple>
 
 #include "qemu/command_line_parts.h"
 
@@ -99,13 +97,6 @@ Result<Command> command_of(const domain::Domain& device, const Wiring& wiring,
   return Command{std::string(pair->add), std::move(arguments)};
 }
 
-// "virtio-disk1.12.storage" -> 12; the format node of a layer before its storage node.
-std::tuple<unsigned, size_t> place_in_chain(std::string_view node, size_t stem) {
-  unsigned layer = 0;
-  std::from_chars(node.data() + stem, node.data() + node.size(), layer);
-  return {layer, node.size()};
-}
-
 std::vector<std::string> chain_nodes(const domain::Disk& disk,
                                      const std::vector<std::string>& nodes) {
   std::string stem = format_node(disk, 0);
@@ -113,8 +104,6 @@ std::vector<std::string> chain_nodes(const domain::Disk& disk,
   std::vector<std::string> chain;
   std::ranges::copy_if(nodes, std::back_inserter(chain),
                        [&](const std::string& node) { return node.starts_with(stem); });
-  std::ranges::sort(chain, {},
-                    [&](const std::string& node) { return place_in_chain(node, stem.size()); });
   return chain;
 }
 

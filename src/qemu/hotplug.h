@@ -27,8 +27,8 @@ Result<std::vector<Command>> plug_commands(const domain::Domain& device,
 // What takes back one of plug_commands(); for device_add that is only a request to the guest.
 Command undo_of(const Command& command);
 
-// What removes the backends of a device that the guest has let go of. `nodes` are the names of all
-// block nodes of this QEMU (query-named-block-nodes).
+// What removes the backends of a device that the guest has let go of. `nodes` are block nodes of
+// this QEMU, each before those below it (stray_nodes).
 Result<std::vector<Command>> unplug_commands(const domain::Domain& device,
                                              const domain::Domain& whole,
                                              const std::vector<std::string>& nodes);

@@ -105,5 +105,36 @@ TEST(Update, DifferencesAreOfMeaning) {
   EXPECT_EQ(*memory, std::vector<std::string>{"memory"});
 }
 
+// A disk that has another chain: the element says it all, and nothing else of the text changes.
+TEST(Update, AChainStandsInItsElement) {
+  const std::string text = std::string("<!-- </disk> of mine -->\n") + kXml;
+  const Domain before = running();
+  auto alias = find_device(before, "vda");
+  ASSERT_TRUE(alias);
+  Disk disk = only_device(before, *alias).disks.front();
+  disk.path = "/new & top";
+  disk.format = "qcow2";
+  disk.backing = {{.kind = SourceKind::Block, .path = "/dev/b", .format = "qcow2"},
+                  {.path = "/vda", .format = "raw"}};
+  auto element = device_text(text, *alias);
+  ASSERT_TRUE(element) << element.error().what();
+  auto changed = with_element(text, *alias, with_chain(*element, disk));
+  ASSERT_TRUE(changed) << changed.error().what();
+  EXPECT_TRUE(changed->starts_with("<!-- </disk> of mine -->\n"));
+  auto after = parse_complete(*changed, "changed");
+  ASSERT_TRUE(after) << after.error().what();
+  const Disk now = only_device(*after, *alias).disks.front();
+  EXPECT_EQ(now.path, "/new & top");
+  EXPECT_EQ(now.format, "qcow2");
+  ASSERT_TRUE(now.backing && now.backing->size() == 2);
+  EXPECT_EQ((*now.backing)[0].kind, SourceKind::Block);
+  EXPECT_EQ((*now.backing)[1].path, "/vda");
+  disk.backing.reset();
+  auto again = device_text(*changed, *alias);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(with_chain(*again, disk).find("backingStore"), std::string::npos);
+  EXPECT_FALSE(with_element(text, "virtio-disk9", *again));
+}
+
 }  // namespace
 }  // namespace tenure::domain
