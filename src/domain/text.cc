@@ -126,7 +126,7 @@ bool same_device(pugi::xml_node one, pugi::xml_node other) {
   pugi::xml_document left, right;
   left.append_copy(one);
   right.append_copy(other);
-  for (const char* name : {"address", "mac"}) {
+  for (const char* name : {"address", "mac", "backingStore"}) {
     if (one.child(name) && other.child(name))
       continue;
     left.document_element().remove_child(name);

@@ -39,8 +39,8 @@ Result<std::string> with_element(std::string definition, std::string_view alias,
 Result<std::string> with_uuid(std::string definition, const Uuid& uuid);
 
 // What differs between two definitions of a guest: aliases of devices, names of other elements;
-// each once, sorted. Aliases, and addresses and MACs that only one of the two states, are no
-// difference. Errors: as parse().
+// each once, sorted. Aliases, and addresses, MACs and chains that only one of the two states, are
+// no difference. Errors: as parse().
 Result<std::vector<std::string>> differences(std::string_view one, std::string_view other);
 
 }  // namespace tenure::domain

@@ -19,6 +19,7 @@ using registrar::Txn;
 
 constexpr std::string_view kPrefix = "job-";
 constexpr auto kEndTimeout = 60s;  // for QEMU to change the chain, or to give up what is in flight
+constexpr auto kLookAgain = 500ms;
 
 // A job as query-jobs has it; status "null": QEMU has none of that id.
 struct JobState {
@@ -31,6 +32,10 @@ std::string text_of(const json& object, const char* key) {
   return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
+bool has_ended(const JobState& state) {
+  return state.status == "concluded" || state.status == "null";
+}
+
 asio::awaitable<Result<JobState>> ask_state(Live& live, std::string id) {
   qemu::Command query{"query-jobs", json::object()};
   CO_TRY(json jobs, co_await ask(live, std::move(query)));
@@ -39,6 +44,23 @@ asio::awaitable<Result<JobState>> ask_state(Live& live, std::string id) {
     if (job.is_object() && text_of(job, "id") == id)
       state = {.status = text_of(job, "status"), .error = text_of(job, "error")};
   co_return state;
+}
+
+// As it is when it has ended, or at the deadline. QEMU's events tell when to look; while a guest is
+// being adopted none are delivered, so it is looked at now and then all the same.
+asio::awaitable<Result<JobState>> until_ended(Live& live, std::string id) {
+  const auto deadline = std::chrono::steady_clock::now() + kEndTimeout;
+  for (;;) {
+    auto over = live.events.expect([id](const qemu::QmpEvent& event) {
+      return event.name == "JOB_STATUS_CHANGE" && text_of(*event.data, "id") == id &&
+             text_of(*event.data, "status") == "concluded";
+    });
+    std::string asked = id;
+    CO_TRY(JobState state, co_await ask_state(live, std::move(asked)));
+    if (has_ended(state) || std::chrono::steady_clock::now() > deadline)
+      co_return state;
+    co_await over->wait(kLookAgain);
+  }
 }
 
 Result<> save(const Live& live) {
@@ -119,17 +141,11 @@ class Ender {
  private:
   // Told to QEMU, and what came of it.
   asio::awaitable<Result<>> act() {
-    if (!act_.name.empty()) {
-      auto over = live_.events.expect([id = id_](const qemu::QmpEvent& event) {
-        return event.name == "JOB_STATUS_CHANGE" && text_of(*event.data, "id") == id &&
-               text_of(*event.data, "status") == "concluded";
-      });
+    if (!act_.name.empty())
       CO_TRY_OK(co_await ask(live_, std::move(act_)));
-      co_await over->wait(kEndTimeout);
-    }
     std::string id = id_;
-    CO_TRY(JobState state, co_await ask_state(live_, std::move(id)));
-    if (state.status != "concluded" && state.status != "null")
+    CO_TRY(JobState state, co_await until_ended(live_, std::move(id)));
+    if (!has_ended(state))
       co_return fail(Errc::Timeout, fmt::format("{}: QEMU has not ended the job within {} s; it is "
                                                 "recorded when it does",
                                                 job_.op, kEndTimeout.count()));
@@ -239,7 +255,7 @@ asio::awaitable<Result<>> drive_job(Live& live, std::string alias) {
   std::string reason = good_end(job);
   if (state.status == "pending")
     act = {"job-finalize", {{"id", job_id(alias)}}};
-  else if (state.status != "concluded" && state.status != "null")
+  else if (!has_ended(state))
     co_return Result<>{};
   co_return co_await end_job(live, std::move(alias), std::move(act), std::move(reason));
 }
@@ -255,7 +271,7 @@ asio::awaitable<Result<>> steer_job(Live& live, std::string alias, std::string a
     job.who = std::move(txn.who);
     qemu::Command cancel{"job-cancel", {{"id", job_id(alias)}}};
     std::string reason = "cancelled";
-    if (state.status == "concluded" || state.status == "null")
+    if (has_ended(state))
       cancel = {};
     co_return co_await end_job(live, std::move(alias), std::move(cancel), std::move(reason));
   }

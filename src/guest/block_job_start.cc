@@ -82,7 +82,9 @@ class JobStarter {
       return fail(Errc::Unsupported, request_.format + ": copies are raw or qcow2");
     if (request_.shallow && request_.format == "raw")
       return fail(Errc::Invalid, "a raw image has no backing: a shallow copy must be qcow2");
-    if (!request_.existing) {
+    if (request_.existing) {
+      TRY_OK(check_existing());
+    } else {
       TRY(made_, make_image_file(request_.dest));
     }
     auto facts = kernel::node_facts(request_.dest);
@@ -92,6 +94,20 @@ class JobStarter {
       return sized;
     }
     written_ = qemu::new_member(disk_, chain_.next, request_.dest, request_.format, *facts);
+    return {};
+  }
+
+  // What its header says of other images must be what the copy will stand on.
+  Result<> check_existing() const {
+    TRY(qemu::ImageChain there, qemu::read_chain(request_.dest, request_.format, false));
+    bool has_backing = request_.shallow && chain_.members.size() > 1;
+    if (there.size() > 1 && there[1].data_file)
+      return fail(Errc::Unsupported, request_.dest + ": it has an external data file");
+    if (there.size() > 1 && !has_backing)
+      return fail(Errc::Invalid, request_.dest + ": it has a backing image, and all is copied");
+    if (has_backing && (there.size() < 2 || there[1].path != chain_.members[1].storage.path))
+      return fail(Errc::Invalid, fmt::format("{}: its backing image is not {}", request_.dest,
+                                             chain_.members[1].storage.path));
     return {};
   }
 
@@ -113,9 +129,12 @@ class JobStarter {
       unlink(request_.dest.c_str());
   }
 
+  // Once its start was told, what undoes it is an end.
   trail::Record control(bool success) const {
-    trail::Record record = control_record(request_.op, "started", live_.state, live_.domain->kvm);
-    record.success = success;
+    bool ends = !success && operation_.announced();
+    trail::Record record =
+        control_record(request_.op, ends ? "cancelled" : "started", live_.state, live_.domain->kvm);
+    record.success = success || ends;
     return std::move(record.set("device", alias()));
   }
 

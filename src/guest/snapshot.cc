@@ -58,7 +58,11 @@ class Snapshotter {
       if (!followed && done)
         done = std::move(followed);
     }
-    co_return done;
+    // It cannot be taken back.
+    if (!done)
+      co_return std::unexpected(
+          std::move(done).error().context("the guest writes to the new images, and yet"));
+    co_return Result<>{};
   }
 
  private:
