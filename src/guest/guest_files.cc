@@ -26,6 +26,10 @@ asio::awaitable<Result<>> Guest::save(std::string path, registrar::Txn txn) {
     registrar::Turns::Turn turn = co_await live_.turns.next();
     if (ended_)
       co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+    // Its work would be lost, and what it left in QEMU is in no definition.
+    if (!live_.state.jobs.empty())
+      co_return fail(Errc::Busy, live_.state.jobs.begin()->first +
+                                     ": a job is under way on it; see `tenure blockjob`");
     saving_ = true;
     Result<> done = co_await guest::save(live_, std::move(path), txn);
     saving_ = done.has_value();
