@@ -99,8 +99,9 @@ TEST_F(FactsTest, TheWayBehindASymlinkIsWalkedToo) {
   EXPECT_NE(std::ranges::find(closed, real), closed.end());
 }
 
-// The uid of the guest may search a folder by an entry of its own, and may be kept out by one where
-// everybody else gets in; a mask counts as well. acl(5).
+// The uid of the guest may search a folder by an entry of its own, which another device was given
+// and which this one shares; and may be kept out by one where everybody else gets in; a mask counts
+// as well. acl(5).
 TEST_F(FactsTest, AclEntriesDecideOverModeBits) {
   constexpr uint32_t kUid = 70000;
   put(folder + "/let-in/shut-out/masked/a.img", "x");
@@ -125,7 +126,7 @@ TEST_F(FactsTest, AclEntriesDecideOverModeBits) {
   ASSERT_TRUE(facts) << facts.error().what();
   std::vector<std::string> closed = facts->closed_folders[path];
   std::erase_if(closed, [&](const std::string& f) { return !f.starts_with(folder); });
-  EXPECT_EQ(closed, (std::vector<std::string>{folder + "/let-in/shut-out",
+  EXPECT_EQ(closed, (std::vector<std::string>{folder + "/let-in", folder + "/let-in/shut-out",
                                               folder + "/let-in/shut-out/masked"}));
 }
 
