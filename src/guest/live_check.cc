@@ -58,7 +58,7 @@ class Check {
       acls();
     // QEMU ended while it was looked at: what was seen is the end, not a difference.
     auto still = kernel::process_id(state_.process.pid);
-    if (!still || *still != state_.process)
+    if (ending_ || !still || *still != state_.process)
       report_ = LiveReport{.differences = {}, .unknown = {}, .gone = true};
     return std::move(report_);
   }
@@ -147,8 +147,12 @@ class Check {
     for (pid_t pid : *pids)
       if (pid != qemu && !kernel::is_kernel_helper_of(pid, qemu))
         stranger(group, pid);
-    if (std::ranges::find(*pids, qemu) == pids->end())
+    if (std::ranges::find(*pids, qemu) == pids->end()) {
+      // A process leaves the list when its last thread begins to end (cgroup_exit()), before /proc
+      // lets go of it.
+      ending_ = ending_ || kernel::is_ending(qemu);
       return qemu_left(group, "outside");
+    }
     auto strays = kernel::threads_outside(group, qemu);
     if (!strays)
       return cannot_tell("threads in " + group.path(), strays.error());
@@ -355,6 +359,7 @@ class Check {
   const LiveSubject& subject_;
   const RunState& state_;
   LiveReport report_;
+  bool ending_ = false;
   std::vector<AclRule> rules_;           // what may be open, besides network devices
   std::map<DeviceNumber, size_t> nets_;  // tenures of network devices without their fd so far
   std::vector<std::string> ifnames_;

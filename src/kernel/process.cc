@@ -38,6 +38,7 @@ constexpr size_t kMaxOpenFiles = 65536;
 struct Stat {
   uint32_t tty = 0;          // field 7, as new_encode_dev() of the kernel packs it
   uint64_t start_ticks = 0;  // field 22
+  bool ending = false;       // a zombie, or on its way there
 };
 
 std::string proc_path(pid_t pid, std::string_view file) {
@@ -57,15 +58,20 @@ Result<Stat> read_stat(pid_t pid) {
     return fail(Errc::Io, proc_path(pid, "stat") + ": not understood");
   std::vector<std::string_view> fields =
       split(trim(std::string_view(text).substr(command_end + 1)), ' ');
+  constexpr size_t kState = 3 - 3;
   constexpr size_t kTty = 7 - 3;
+  constexpr size_t kFlags = 9 - 3;
   constexpr size_t kStart = 22 - 3;
+  constexpr uint64_t kPfExiting = 0x4;  // PF_EXITING of include/linux/sched.h
   if (fields.size() <= kStart)
     return fail(Errc::Io, proc_path(pid, "stat") + ": too few fields");
   std::optional<int32_t> tty = parse_int<int32_t>(fields[kTty]);
+  std::optional<uint64_t> flags = parse_int<uint64_t>(fields[kFlags]);
   std::optional<uint64_t> start = parse_int<uint64_t>(fields[kStart]);
-  if (!tty || !start)
+  if (!tty || !flags || !start)
     return fail(Errc::Io, proc_path(pid, "stat") + ": not understood");
-  return Stat{static_cast<uint32_t>(*tty), *start};
+  const bool dead = fields[kState] == "Z" || fields[kState] == "X";
+  return Stat{static_cast<uint32_t>(*tty), *start, dead || (*flags & kPfExiting) != 0};
 }
 
 // "pts/3", "tty1", "ttyS0", "hvc0"; "?" for none. Majors and minors are those of
@@ -188,6 +194,11 @@ Result<std::vector<pid_t>> threads_of(pid_t pid) {
 Result<ProcessId> process_id(pid_t pid) {
   TRY(Stat stat, read_stat(pid));
   return ProcessId{pid, stat.start_ticks};
+}
+
+bool is_ending(pid_t tid) {
+  Result<Stat> stat = read_stat(tid);
+  return !stat || stat->ending;
 }
 
 Result<UniqueFd> open_process(const ProcessId& id) {
@@ -320,7 +331,7 @@ Result<size_t> threads_outside(const Cgroup& group, pid_t pid) {
     return std::ranges::find(list, tid) != list.end();
   };
   return static_cast<size_t>(std::ranges::count_if(
-      before, [&](pid_t tid) { return has(after, tid) && !has(inside, tid); }));
+      before, [&](pid_t tid) { return has(after, tid) && !has(inside, tid) && !is_ending(tid); }));
 }
 
 Result<ProcessStatus> process_status(pid_t pid) {

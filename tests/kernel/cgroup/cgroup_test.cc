@@ -2,8 +2,17 @@
 // Cgroups of both hierarchies on the running kernel.
 #include "kernel/cgroup.h"
 
-#include <memory>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <memory>
+#include <thread>
+
+#include "kernel/process.h"
 #include "tests/kernel/fence/support.h"
 
 namespace tenure::kernel::testing {
@@ -60,6 +69,35 @@ TEST_P(CgroupTest, HoldsProcessesAndIsBusyMeanwhile) {
   EXPECT_EQ(cgroup.remove().error().code(), Errc::Busy);
   EXPECT_EQ(cgroup.wait_empty(0).error().code(), Errc::Timeout);
   EXPECT_EQ(cgroup.wait_empty(10).error().code(), Errc::Timeout);
+}
+
+// A first thread that ended leaves the list of threads, and stays in /proc until the others end.
+TEST_P(CgroupTest, AThreadThatEndedIsNotOutside) {
+  int ready[2];
+  ASSERT_EQ(pipe2(ready, O_CLOEXEC), 0);
+  UniqueFd reader(ready[0]), writer(ready[1]);
+  pid_t child = fork();
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    char byte = 0;
+    if (read(reader.get(), &byte, 1) != 1)
+      _exit(1);
+    std::thread([] {
+      for (;;) pause();
+    }).detach();
+    syscall(SYS_exit, 0);  // this thread alone
+  }
+  Cgroup cgroup = make();
+  Result<> added = cgroup.add(child);
+  ASSERT_EQ(write(writer.get(), "x", 1), 1);
+  while (!is_ending(child)) sched_yield();
+  auto outside = threads_outside(cgroup, child);
+  auto listed = cgroup.processes();
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_OK(added);
+  EXPECT_EQ(outside, 0U);
+  EXPECT_EQ(listed, std::vector<pid_t>{child});
 }
 
 TEST_P(CgroupTest, KillsAllWithTheirChildren) {

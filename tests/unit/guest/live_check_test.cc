@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -135,6 +136,22 @@ TEST_F(LiveCheckTest, StrangersInTheGroupAndQemuOutsideAreSeen) {
   members("1");
   EXPECT_EQ(differences(), (Texts{"member pid 1 in " + group_ + " ->member",
                                   "member qemu in " + group_ + " member->outside"}));
+}
+
+// The kernel lists no zombie in cgroup.procs, and /proc shows it until it is reaped.
+TEST_F(LiveCheckTest, AQemuThatEndsIsGoneAndNotOutside) {
+  pid_t child = fork();
+  if (child == 0)
+    _exit(0);
+  siginfo_t end{};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &end, WEXITED | WNOWAIT), 0);
+  state_.process = kernel::process_id(child).value();
+  put(group_ + "/cgroup.procs", "");
+  put(group_ + "/cgroup.threads", "");
+  LiveReport report = check();
+  waitpid(child, nullptr, 0);
+  EXPECT_TRUE(report.gone);
+  EXPECT_TRUE(report.differences.empty());
 }
 
 TEST_F(LiveCheckTest, AnotherUidIsSeen) {
