@@ -196,11 +196,6 @@ Result<ProcessId> process_id(pid_t pid) {
   return ProcessId{pid, stat.start_ticks};
 }
 
-bool is_ending(pid_t tid) {
-  Result<Stat> stat = read_stat(tid);
-  return !stat || stat->ending;
-}
-
 Result<UniqueFd> open_process(const ProcessId& id) {
   TRY(UniqueFd pidfd, pidfd_of(id.pid));
   // Whoever has this pid and this start time after the open had it before the open as well.
@@ -323,6 +318,22 @@ bool is_kernel_helper_of(pid_t pid, pid_t owner) {
          !read_link(AT_FDCWD, proc_path(pid, "exe"));
 }
 
+namespace {
+
+// Gone, a zombie, or in do_exit() (kernel/exit.c): such a thread leaves its cgroup's lists and its
+// files before /proc ceases to show it.
+bool thread_ending(pid_t tid) {
+  Result<Stat> stat = read_stat(tid);
+  return !stat || stat->ending;
+}
+
+}  // namespace
+
+bool is_ending(pid_t pid) {
+  Result<std::vector<pid_t>> threads = threads_of(pid);
+  return !threads || std::ranges::all_of(*threads, thread_ending);
+}
+
 Result<size_t> threads_outside(const Cgroup& group, pid_t pid) {
   TRY(std::vector<pid_t> before, threads_of(pid));
   TRY(std::vector<pid_t> inside, group.threads());
@@ -330,8 +341,9 @@ Result<size_t> threads_outside(const Cgroup& group, pid_t pid) {
   auto has = [](const std::vector<pid_t>& list, pid_t tid) {
     return std::ranges::find(list, tid) != list.end();
   };
-  return static_cast<size_t>(std::ranges::count_if(
-      before, [&](pid_t tid) { return has(after, tid) && !has(inside, tid) && !is_ending(tid); }));
+  return static_cast<size_t>(std::ranges::count_if(before, [&](pid_t tid) {
+    return has(after, tid) && !has(inside, tid) && !thread_ending(tid);
+  }));
 }
 
 Result<ProcessStatus> process_status(pid_t pid) {

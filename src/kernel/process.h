@@ -24,9 +24,6 @@ struct ProcessId {
 };
 
 Result<ProcessId> process_id(pid_t pid);
-// The thread is gone, a zombie, or in do_exit() (kernel/exit.c): it leaves its cgroup's lists and
-// its files before /proc ceases to show it. Of a process, its first thread: others may live on.
-bool is_ending(pid_t tid);
 // A pidfd of exactly that process; NotFound if it is gone or the pid is somebody else's by now.
 Result<UniqueFd> open_process(const ProcessId& id);
 // Processes of effective uid `uid` with the adjacent words `option` `value` in /proc/PID/cmdline:
@@ -66,6 +63,9 @@ Result<std::vector<OpenFile>> open_files(pid_t pid);
 // A kernel thread that works for `owner`: vhost-PID, which kernels before 6.4 put into the cgroups
 // of their owner (drivers/vhost/vhost.c).
 bool is_kernel_helper_of(pid_t pid, pid_t owner);
+// Each of its threads is gone or on its way: nothing of it runs any more, though it may not have
+// been waited for yet.
+bool is_ending(pid_t pid);
 // How many threads of `pid` are not among the threads of the cgroup. A thread that begins or ends
 // counts for nothing.
 Result<size_t> threads_outside(const Cgroup& group, pid_t pid);

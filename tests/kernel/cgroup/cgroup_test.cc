@@ -12,6 +12,7 @@
 #include <memory>
 #include <thread>
 
+#include "base/file.h"
 #include "kernel/process.h"
 #include "tests/kernel/fence/support.h"
 
@@ -90,13 +91,16 @@ TEST_P(CgroupTest, AThreadThatEndedIsNotOutside) {
   Cgroup cgroup = make();
   Result<> added = cgroup.add(child);
   ASSERT_EQ(write(writer.get(), "x", 1), 1);
-  while (!is_ending(child)) sched_yield();
+  const std::string stat = "/proc/" + std::to_string(child) + "/stat";
+  while (read_file(stat, 4096).value().find(") Z ") == std::string::npos) sched_yield();
   auto outside = threads_outside(cgroup, child);
+  const bool ending = is_ending(child);
   auto listed = cgroup.processes();
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
   EXPECT_OK(added);
   EXPECT_EQ(outside, 0U);
+  EXPECT_FALSE(ending);
   EXPECT_EQ(listed, std::vector<pid_t>{child});
 }
 
