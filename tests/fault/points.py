@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults at each system call of tenured, by strace's injection: it is killed there, or the call fails with an error of
 the kernel's. Every point of every thread is known from an undisturbed run. Normally a seeded sample of them is tried,
-for about 25 seconds (TENURE_SECONDS); TENURE_FULL=1 tries them all, TENURE_SEED=N another sample. Arguments name
-single points as they are printed."""
+for about 25 seconds (TENURE_SECONDS); TENURE_SEED=N takes another. TENURE_FULL=1 tries them all, those that can tell
+most first (RANKS; TENURE_RANKS=N only N of them), until TENURE_SECONDS if that is set. TENURE_WORKERS=N does it in N
+instances side by side. Arguments name single points as they are printed."""
 import collections
+import contextlib
+import multiprocessing
 import os
 import random
 import re
@@ -17,10 +20,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 import witness  # noqa: E402
 
-SECONDS = int(os.environ.get("TENURE_SECONDS", "25"))
-MAX_FAILURES = 5
-CLIENT_TIMEOUT = 60
 FULL = os.environ.get("TENURE_FULL") == "1"
+SECONDS = int(os.environ.get("TENURE_SECONDS", "1000000" if FULL or sys.argv[1:] else "25"))
+WORKERS = int(os.environ.get("TENURE_WORKERS", "1"))
+MAX_FAILURES = 5
+RENEW = 100  # points that one instance serves for: each judgement reads its whole ledger
+CLIENT_TIMEOUT = 60
 SEED = int(os.environ.get("TENURE_SEED", "1"))
 
 # What the kernel may well answer to a daemon that does everything right.
@@ -31,6 +36,19 @@ ERRORS = {
     "fgetxattr": ("EIO",), "newfstatat": ("EACCES",), "statx": ("EIO",),
     "ioctl": ("EPERM",), "clone3": ("ENOMEM",), "rename": ("EIO",), "renameat": ("EIO",), "renameat2": ("EIO",),
     "socket": ("EMFILE",), "rmdir": ("EBUSY",), "ftruncate": ("EIO",), "pidfd_send_signal": ("EPERM",)}
+
+# A kill leaves the same world behind at each call between two that change something outside of the process, so only the
+# last of them tells something new; and before main() has its libraries nothing was done.
+RANKS = ("killed, and failed once, at each call", "each other error", "again what leaves the same world")[
+    :int(os.environ.get("TENURE_RANKS", "3"))]
+QUIET = frozenset(
+    "access arch_prctl brk clock_nanosleep close epoll_create1 epoll_ctl faccessat2 fcntl fgetxattr fstatfs getdents64 "
+    "geteuid getpid getrandom getsockopt gettid getuid getxattr lseek madvise mmap mprotect mremap munmap newfstatat "
+    "prctl pread64 prlimit64 readlink readlinkat rseq rt_sigaction rt_sigprocmask set_robust_list set_tid_address "
+    "setsockopt socket statfs statx sysinfo timerfd_create timerfd_settime umask uname".split())
+QUIET_LINE = re.compile(r'(?!.*["<]/dev/)(read\(\d+</|openat\((?!.*O_(CREAT|TRUNC)).*O_(RDONLY|PATH)|mkdir\(.*EEXIST)')
+LIBRARY_LINE = re.compile(r'openat\(.*"/(usr/)?lib/[^"]*\.so[^"]*"')
+OUTCOMES = ("", "hit", "not reached", "not a fault that there is", "failed")
 
 # A fault in the Nth call of that name (strace counts each by itself). Threads: 0 is the event loop, 1 the pool.
 Point = collections.namedtuple("Point", "operation thread call number fault")
@@ -162,22 +180,30 @@ class Subject:
             return 0, file.read().splitlines()
 
     def points(self, operation, thread):
-        """All faults of one thread in one operation, from an undisturbed run of it."""
+        """All faults of one thread in one operation with their ranks, from an undisturbed run of it."""
         code, lines = self.traced(operation, thread, "")
         assert code == 0, f"an undisturbed {operation} fails: {self.said}"
-        seen = collections.Counter()
-        found = {}
+        seen, ranks, quiet = collections.Counter(), {}, {}
         for line in lines:
-            match = re.match(r"(\d* *)(\w+)\(", line)
+            match = re.match(r"(\d* *)((\w+)\(.*)", line)
             if not match:
                 continue
-            call = match.group(2)
-            seen[match.groups()] += 1
-            faults = ["KILL"]
-            if "<anon_inode:[event" not in line and "<pipe:" not in line:  # no kernel fails these
-                faults += ERRORS.get(call, ())
-            found.update({Point(operation, thread, call, seen[match.groups()], fault): None for fault in faults})
-        return list(found)
+            task, text, call = match.groups()
+            seen[task, call] += 1
+            number = seen[task, call]
+            kill = Point(operation, thread, call, number, "KILL")
+            if task in quiet:
+                ranks[quiet.pop(task)] = 2
+            ranks[kill] = 0
+            if call in QUIET or QUIET_LINE.match(text):
+                quiet[task] = kill
+            if "<anon_inode:[event" in line or "<pipe:" in line:  # no kernel fails these
+                continue
+            errors = ERRORS.get(call, ())
+            for index, error in enumerate(errors):
+                rank = 2 if LIBRARY_LINE.match(text) else int(index != number % len(errors))
+                ranks[Point(operation, thread, call, number, error)] = rank
+        return ranks
 
     def check(self, point):
         """One fault, then the judgement."""
@@ -196,51 +222,113 @@ class Subject:
         return "hit" if hit else "not reached"
 
 
-def choose(points):
-    if sys.argv[1:]:
-        return [point_of(text) for text in sys.argv[1:]]
-    if not FULL:
-        random.Random(SEED).shuffle(points)
-    return points
-
-
 def all_points(subject):
-    points = []
+    """Every point and its rank."""
+    ranks = {}
     for operation in subject.OPERATIONS:
         for thread in (0,) if subject.words(operation) is None else (0, 1):
-            points += subject.points(operation, thread)
-    counts = collections.Counter((point.operation, point.fault == "KILL") for point in points)
+            ranks.update(subject.points(operation, thread))
+    counts = collections.Counter((point.operation, point.fault == "KILL") for point in ranks)
     for (operation, killed), count in sorted(counts.items()):
         print(f"{operation}: {count} points at which {'tenured dies' if killed else 'a call fails'}")
-    return points
+    return ranks
+
+
+def choose(ranks):
+    """The points in the order in which they are tried."""
+    points = list(ranks)
+    random.Random(SEED).shuffle(points)
+    if FULL:
+        return sorted((point for point in points if ranks[point] < len(RANKS)), key=ranks.get)
+    return [point for point in points if ranks[point] < 2]
+
+
+class Worker:
+    """One instance after the other with a Subject in it."""
+
+    def __init__(self, make_subject):
+        self.make_subject, self.stack, self.left = make_subject, contextlib.ExitStack(), 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    def renew(self):
+        # Without audit: the ledger is the trail either way, and audit has faults of its own (guest.audit-states).
+        self.stack.close()
+        self.subject = self.make_subject(self.stack.enter_context(harness.Instance('audit = "off"\n')))
+        self.left = RENEW
+
+    def check(self, point):
+        """One point; returns its outcome."""
+        if self.left == 0:
+            self.renew()
+        self.left -= 1
+        try:
+            outcome, said = self.subject.check(point), ""
+        except Exception as error:  # whatever it is, the other points are to be tried
+            outcome, said = "failed", f": {type(error).__name__}: {error}"
+            self.left = 0
+            with contextlib.suppress(Exception):
+                self.subject.reset()
+        if FULL or sys.argv[1:] or outcome == "failed":
+            print(f"{time.strftime('%H:%M:%S')} {text_of(point)}: {outcome}{said}", flush=True)
+        return outcome
+
+    def work(self, points, following, outcomes, end):
+        """Takes points as long as there are any; `following` and `outcomes` are shared by all workers."""
+        while time.monotonic() < end and (FULL or list(outcomes).count(OUTCOMES.index("failed")) < MAX_FAILURES):
+            with following.get_lock():
+                index = following.value
+                following.value += 1
+            if index >= len(points):
+                return
+            outcomes[index] = OUTCOMES.index(self.check(points[index]))
+
+
+def other_worker(make_subject, *shared):
+    with Worker(make_subject) as worker:
+        worker.work(*shared)
+
+
+def report(points, ranks, outcomes):
+    """Prints what was tried; returns how many points failed."""
+    for rank, name in enumerate(RANKS if FULL else ()):
+        for operation in dict.fromkeys(ranks[point] == rank and point.operation for point in points):
+            of_it = [OUTCOMES[outcomes[i]] for i, point in enumerate(points)
+                     if ranks[point] == rank and point.operation == operation]
+            tried = collections.Counter(outcome for outcome in of_it if outcome)
+            if of_it:
+                print(f"{operation}, {name}: {sum(tried.values())} of {len(of_it)} tried: {dict(tried)}")
+    tried = collections.Counter(OUTCOMES[outcome] for outcome in outcomes if outcome)
+    print(f"seed {SEED}: {sum(tried.values())} of {len(points)} points tried: {dict(tried)}")
+    return tried["failed"]
 
 
 def run(make_subject):
-    """The whole of a test: its points on a Subject that make_subject(instance) makes."""
+    """The whole of a test: its points on Subjects that make_subject(instance) makes."""
     harness.need_root()
     harness.need_programs()
     if not shutil.which("strace"):
         harness.skip("no strace (tools/install-packages test)")
-    failures, tried = [], collections.Counter()
-    # Without audit: the ledger is the trail either way, and audit has faults of its own (guest.audit-states).
-    with harness.Instance('audit = "off"\n') as instance:
-        subject = make_subject(instance)
-        points = choose([] if sys.argv[1:] else all_points(subject))
-        end = time.monotonic() + SECONDS
-        for point in points:
-            if time.monotonic() > end and not FULL and not sys.argv[1:]:
-                break
-            try:
-                outcome = subject.check(point)
-                tried[outcome] += 1
-                if FULL or sys.argv[1:]:
-                    print(f"{text_of(point)}: {outcome}", flush=True)
-            except AssertionError as error:
-                failures.append(point)
-                print(f"{text_of(point)}: {error}", flush=True)
-                subject.reset()
-                if len(failures) == MAX_FAILURES and not FULL:
-                    break
-    print(f"seed {SEED}: {sum(tried.values())} of {len(points)} points tried: {dict(tried)}; {len(failures)} failed")
-    sys.exit(1 if failures else 0)
-
+    with Worker(make_subject) as worker:
+        worker.renew()
+        if sys.argv[1:]:
+            points = [point_of(text) for text in sys.argv[1:]]
+            ranks = dict.fromkeys(points, 0)
+        else:
+            ranks = all_points(worker.subject)
+            points = choose(ranks)
+        shared = (points, multiprocessing.Value("i", 0), multiprocessing.Array("b", len(points)),
+                  time.monotonic() + SECONDS)
+        sys.stdout.flush()
+        others = [multiprocessing.Process(target=other_worker, args=(make_subject, *shared)) for _ in range(1, WORKERS)]
+        for other in others:
+            other.start()
+        worker.work(*shared)
+        for other in others:
+            other.join()
+    failed = report(points, ranks, shared[2])
+    sys.exit(1 if failed or any(other.exitcode for other in others) else 0)

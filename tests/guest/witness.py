@@ -3,6 +3,7 @@
 what the trail says (the ledger's files, read by docs/ledger-format.md), which use none of Tenure's code; and agree(),
 the one judge of whether both tell the same."""
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -41,13 +42,19 @@ def device_program(cgroup):
     return programs[0]
 
 
-def rules_of_bpf(cgroup):
-    """cgroup v2: the rules of the guest's slot in the map of the program attached to its cgroup, by bpftool alone."""
+@functools.cache
+def maps_of_program(program):
+    """Its maps' ids by name or type; they are its own for as long as it lives, and ids are not used again."""
     maps = {}
-    program = str(device_program(cgroup))
-    for number in json.loads(run("bpftool", "-j", "prog", "show", "id", program).stdout)["map_ids"]:
+    for number in json.loads(run("bpftool", "-j", "prog", "show", "id", str(program)).stdout)["map_ids"]:
         shown = json.loads(run("bpftool", "-j", "map", "show", "id", str(number)).stdout)
         maps[shown["name"] if shown["type"] == "hash" else shown["type"]] = number
+    return maps
+
+
+def rules_of_bpf(cgroup):
+    """cgroup v2: the rules of the guest's slot in the map of the program attached to its cgroup, by bpftool alone."""
+    maps = maps_of_program(device_program(cgroup))
     words = lambda raw: [int.from_bytes(bytes(int(byte, 16) for byte in raw[i:i + 4]), "little")
                          for i in range(0, len(raw), 4)]
     inode = os.stat(cgroup).st_ino
