@@ -402,14 +402,6 @@ Result<bool> RunSeams::has_acl(const model::Claim& claim) {
   return given.has_entry && has_it;
 }
 
-// The daemon's fds went with it, so a tun interface did too; a macvtap has its name from the claim.
-Result<bool> RunSeams::has_link(const model::Claim& claim) {
-  std::string ifname = get(claim, "ifname");
-  if (ifname.empty())
-    return false;
-  return kernel::link_exists(ifname);
-}
-
 Result<> RunSeams::adopt(uint32_t slot) {
   Result<> looked = look(slot);
   // A fence that is not in force any more is known for that; any other error says nothing.

@@ -73,6 +73,19 @@ Result<> RunSeams::confirm_closed(const model::Claim& claim, const Others& other
               fmt::format("{} ({}): still held: {} fds", claim.id, claim.holder, open - claimed));
 }
 
+static kernel::MadeLink link_of(const model::Claim& claim) {
+  auto word = [&](std::string_view key) { return std::string(claim.record.get(key).value_or("")); };
+  return {.ifname = word("ifname"), .mac = word("net"), .path = word("path")};
+}
+
+// The daemon's fds went with it, so a tun interface did too; a macvtap has its name from the claim.
+Result<bool> RunSeams::has_link(const model::Claim& claim) {
+  kernel::MadeLink link = link_of(claim);
+  if (link.ifname.empty())
+    return false;
+  return kernel::link_exists(link);
+}
+
 // The kernel takes a tun interface away with its last fd, a macvtap must be deleted. The record of
 // the last fd is written when the interface is really gone.
 Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const Others& others,
@@ -81,24 +94,24 @@ Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const Others& oth
   Outcome closed =
       nics_.erase(claim.holder) > 0 || process_.pid != 0 ? Outcome::Changed : Outcome::Unchanged;
   TRY_OK(confirm_closed(claim, others));
-  std::string ifname(claim.record.get("ifname").value_or(""));
+  kernel::MadeLink link = link_of(claim);
   bool shared = std::ranges::any_of(others, [&](const model::Claim* other) {
     return other->record.kind == Kind::NetOpen && other->holder == claim.holder;
   });
   if (shared || claim.id == "/dev/vhost-net")
     return closed;
   if (claim.id != "/dev/net/tun") {
-    Result<> deleted = kernel::delete_link(ifname);
+    Result<> deleted = kernel::delete_link(link);
     if (!deleted && deleted.error().code() != Errc::NotFound)
       return fail(std::move(deleted).error());
     return closed;
   }
-  TRY(bool exists, kernel::link_exists(ifname));
+  TRY(bool exists, kernel::link_exists(link));
   auto nic = std::ranges::find_if(domain_.interfaces,
                                   [&](const auto& n) { return n.info.alias == claim.holder; });
   bool foreign = nic != domain_.interfaces.end() && !nic->target_managed;
   if (exists && !foreign)
-    return fail(Errc::Busy, ifname + ": the interface is still there");
+    return fail(Errc::Busy, link.ifname + ": the interface is still there");
   return closed;
 }
 

@@ -238,6 +238,25 @@ Result<NetFd> open_macvtap_queue(const std::string& ifname, const Link& link, ui
   return node;
 }
 
+bool is_made(const Link& link, const MadeLink& made) {
+  constexpr std::string_view kMacvtapNode = "/dev/tap";
+  if (made.path.starts_with(kMacvtapNode))
+    return link.kind == "macvtap" &&
+           parse_int<uint32_t>(made.path.substr(kMacvtapNode.size())) == link.index;
+  Result<MacAddress> mac = parse_mac(made.mac);
+  if (!mac)
+    return true;
+  return (link.kind == "tun" && link.mac == host_side(*mac)) ||
+         (link.kind == "macvtap" && link.mac == *mac);
+}
+
+Result<Link> find_made(const MadeLink& made) {
+  TRY(Link link, find_link(made.ifname));
+  if (!is_made(link, made))
+    return fail(Errc::NotFound, "another interface has the name " + printable(made.ifname));
+  return link;
+}
+
 }  // namespace
 
 Result<std::vector<NetFd>> open_tap(const TapRequest& request) {
@@ -300,13 +319,13 @@ Result<NetFd> open_vhost_net() {
   return node;
 }
 
-Result<> delete_link(const std::string& ifname) {
-  TRY(Link link, find_link(ifname));
+Result<> delete_link(const MadeLink& made) {
+  TRY(Link link, find_made(made));
   return delete_link(link.index);
 }
 
-Result<bool> link_exists(const std::string& ifname) {
-  Result<Link> link = find_link(ifname);
+Result<bool> link_exists(const MadeLink& made) {
+  Result<Link> link = find_made(made);
   if (!link && link.error().code() != Errc::NotFound)
     return fail(link.error());
   return link.has_value();

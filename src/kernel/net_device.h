@@ -53,10 +53,17 @@ Result<NetFd> open_vhost_net();
 // drivers/net/tun.c); "" for any other file, or if it cannot be read.
 std::string tun_name_of(pid_t pid, int fd);
 
-// RTM_DELLINK; NotFound if it is gone.
-Result<> delete_link(const std::string& ifname);
-// True if the interface exists.
-Result<bool> link_exists(const std::string& ifname);
+// An interface that open_tap() or open_macvtap() made, as the records tell of it. Its name alone is
+// not enough: once it is gone another program may have given it to an interface of its own.
+struct MadeLink {
+  std::string ifname;
+  std::string mac;   // of the guest; "" if it is not known
+  std::string path;  // of its node; that of a macvtap, "/dev/tap12", tells its ifindex
+};
+// RTM_DELLINK; NotFound if it is gone, also if another interface has its name by now.
+Result<> delete_link(const MadeLink& made);
+// True if that interface exists.
+Result<bool> link_exists(const MadeLink& made);
 // The bridge it is a port of ("" if none), of the calling thread's network namespace.
 Result<std::string> link_master(const std::string& ifname);
 

@@ -43,6 +43,10 @@ int names_in_namespace() {
   return count;
 }
 
+MadeLink named(const std::string& ifname) {
+  return {.ifname = ifname, .mac = "", .path = ""};
+}
+
 // Everything in it vanishes with the process.
 class Net : public testing::Test {
  protected:
@@ -83,10 +87,10 @@ TEST_F(Net, TapJoinsItsBridgeAndDiesWithItsFd) {
     EXPECT_EQ(sysfs("tnr0", "tun_flags"), "0x5002");  // tap, no packet information, vnet header
     EXPECT_EQ(parse_int<int>(sysfs("tnr0", "flags").substr(2), 16).value_or(0) & IFF_UP, IFF_UP);
     EXPECT_EQ(link_master("tnr0").value(), "br0");
-    EXPECT_TRUE(link_exists("tnr0").value());
+    EXPECT_TRUE(link_exists(named("tnr0")).value());
     EXPECT_EQ(fcntl(fds[0].fd.get(), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
   }
-  EXPECT_FALSE(link_exists("tnr0").value());
+  EXPECT_FALSE(link_exists(named("tnr0")).value());
 }
 
 TEST_F(Net, TapWithQueues) {
@@ -100,7 +104,7 @@ TEST_F(Net, TapWithQueues) {
   EXPECT_EQ(sysfs("q0", "tun_flags"), "0x5102");  // and multi queue
   EXPECT_EQ(link_master("q0").value(), "");
   fds.erase(fds.begin());
-  EXPECT_TRUE(link_exists("q0").value());
+  EXPECT_TRUE(link_exists(named("q0")).value());
 }
 
 TEST_F(Net, HostSideNeverHasTheGuestsMac) {
@@ -183,7 +187,7 @@ TEST_F(Net, TapNeverTakesOverAnInterface) {
   EXPECT_EQ(fds.error().what(), "interface t0 exists already");
   fds = open_tap(tap("lo"));
   ASSERT_FALSE(fds);
-  EXPECT_TRUE(link_exists("t0").value());
+  EXPECT_TRUE(link_exists(named("t0")).value());
 }
 
 class Macvtap : public Net {
@@ -202,7 +206,7 @@ class Macvtap : public Net {
     if (!probe && probe.error().what().find("not supported") != std::string::npos)
       GTEST_SKIP() << "no macvtap in this kernel: " << probe.error().what();
     if (probe) {
-      ASSERT_TRUE(delete_link(probe->at(0).ifname));
+      ASSERT_TRUE(delete_link(named(probe->at(0).ifname)));
     }
   }
   MacvtapRequest request_;
@@ -222,11 +226,15 @@ TEST_F(Macvtap, OpensTheNodeOfItsOwnInterface) {
   EXPECT_STREQ(request.ifr_name, "macvtap0");
   EXPECT_EQ(request.ifr_flags & (IFF_VNET_HDR | IFF_NO_PI | IFF_TAP),
             IFF_VNET_HDR | IFF_NO_PI | IFF_TAP);
+  const MadeLink made{.ifname = "macvtap0", .mac = "", .path = fds[0].path};
   fds.clear();
-  EXPECT_TRUE(link_exists("macvtap0").value());  // it does not die with its fd
-  EXPECT_TRUE(delete_link("macvtap0"));
-  EXPECT_FALSE(link_exists("macvtap0").value());
-  EXPECT_EQ(delete_link("macvtap0").error().code(), Errc::NotFound);
+  EXPECT_TRUE(link_exists(made).value());  // it does not die with its fd
+  const MadeLink before{.ifname = "macvtap0", .mac = kMac, .path = made.path + "1"};
+  EXPECT_EQ(delete_link(before).error().code(), Errc::NotFound);  // the name is that of a later one
+  EXPECT_TRUE(link_exists({.ifname = "macvtap0", .mac = kMac, .path = ""}).value());
+  EXPECT_TRUE(delete_link(made));
+  EXPECT_FALSE(link_exists(named("macvtap0")).value());
+  EXPECT_EQ(delete_link(named("macvtap0")).error().code(), Errc::NotFound);
 }
 
 TEST_F(Macvtap, TakesTheNextFreeNameAndManyQueues) {
@@ -272,7 +280,7 @@ TEST_F(Macvtap, SysfsOfAnotherNamespaceIsNotBelieved) {
   ASSERT_FALSE(ours);
   EXPECT_NE(ours.error().what().find("leads to another interface"), std::string::npos)
       << ours.error().what();
-  EXPECT_FALSE(link_exists("same0").value()) << "the link is left over";
+  EXPECT_FALSE(link_exists(named("same0")).value()) << "the link is left over";
 }
 
 TEST_F(Macvtap, FailureLeavesNothing) {
@@ -293,6 +301,23 @@ TEST_F(Macvtap, FailureLeavesNothing) {
   expect_nothing_left();
 }
 
+// A tap is gone with its fds, and its name is free for anybody.
+TEST_F(Net, AnotherInterfaceOfTheNameIsNotTheOneThatWasMade) {
+  const MadeLink tap_of{.ifname = "t0", .mac = kMac, .path = "/dev/net/tun"};
+  {
+    std::vector<NetFd> fds = open_tap(tap("t0")).value();
+    EXPECT_TRUE(link_exists(tap_of).value());
+    EXPECT_FALSE(link_exists({.ifname = "t0", .mac = "52:54:00:12:34:57", .path = ""}).value());
+    EXPECT_FALSE(link_exists({.ifname = "t0", .mac = kMac, .path = "/dev/tap1"}).value());
+  }
+  run("ip link add t0 type bridge");
+  EXPECT_TRUE(link_exists(named("t0")).value());
+  EXPECT_FALSE(link_exists(tap_of).value());
+  EXPECT_EQ(delete_link(tap_of).error().code(), Errc::NotFound);
+  EXPECT_TRUE(link_exists(named("t0")).value()) << "somebody else's interface was deleted";
+  EXPECT_TRUE(delete_link(named("t0")));
+}
+
 TEST_F(Net, VhostNetIsOpenedOrClearlyMissing) {
   Result<NetFd> node = open_vhost_net();
   if (access("/dev/vhost-net", F_OK) == 0) {
@@ -308,10 +333,10 @@ TEST_F(Net, VhostNetIsOpenedOrClearlyMissing) {
 }
 
 TEST_F(Net, QuestionsAboutNobody) {
-  EXPECT_FALSE(link_exists("nobody0").value());
+  EXPECT_FALSE(link_exists(named("nobody0")).value());
   EXPECT_EQ(link_master("nobody0").error().code(), Errc::NotFound);
-  EXPECT_EQ(delete_link("nobody0").error().code(), Errc::NotFound);
-  EXPECT_EQ(link_exists("").error().code(), Errc::Invalid);
+  EXPECT_EQ(delete_link(named("nobody0")).error().code(), Errc::NotFound);
+  EXPECT_EQ(link_exists(named("")).error().code(), Errc::Invalid);
 }
 
 }  // namespace
