@@ -18,8 +18,8 @@ auto to(std::string& out) {
   return std::back_inserter(out);
 }
 
-// The keys of a line, its numbers, times and proofs take less; texts come on top.
-constexpr size_t kRoom = 2048;
+// Bytes that the keys of a line, its numbers, times and proofs take at most; texts come on top.
+constexpr size_t kRoom = 1536;
 
 // Appends to `out` what `write` puts where it is told, and `size` bytes at most.
 template <typename Write>
@@ -38,12 +38,6 @@ size_t room_of(std::initializer_list<Name> names) {
 
 size_t room_of(const Asker* who) {
   return who == nullptr ? 0 : room_of({who->exe, who->tty});
-}
-
-size_t room_of(const Tenure& t) {
-  return kRoom + room_of(t.requester) + room_of(t.end_requester) +
-         room_of({t.node, t.guest, t.uuid, t.kind, t.id, t.id, t.access, t.rdev, t.category,
-                  t.holder, t.from_reason, t.until_reason});
 }
 
 void put_proofs(JsonLine& line, const Tenure& tenure) {
@@ -87,7 +81,19 @@ void put_quoted(JsonLine& line, std::string_view word) {
   line.put('"');
 }
 
-char* write_line(char* at, const Tenure& tenure, const Run& run) {
+}  // namespace
+
+size_t json_room(const Tenure& t) {
+  return kRoom + room_of(t.requester) + room_of(t.end_requester) +
+         room_of({t.node, t.guest, t.uuid, t.kind, t.id, t.id, t.access, t.rdev, t.category,
+                  t.holder, t.from_reason, t.until_reason});
+}
+
+size_t json_room(const Run& run) {
+  return kRoom + room_of({run.node, run.guest, run.uuid, run.start_reason, run.end_reason});
+}
+
+char* write_json_line(char* at, const Tenure& tenure, const Run& run) {
   JsonLine line(at);
   line.number<"schema", '{'>(kJsonSchema);
   line.text_or_null<"node">(tenure.node);
@@ -113,7 +119,7 @@ char* write_line(char* at, const Tenure& tenure, const Run& run) {
   return line.end();
 }
 
-char* write_line(char* at, const Run& run) {
+char* write_json_line(char* at, const Run& run) {
   JsonLine line(at);
   line.number<"schema", '{'>(kJsonSchema);
   line.text_or_null<"node">(run.node);
@@ -133,6 +139,8 @@ char* write_line(char* at, const Run& run) {
   line.put("}\n");
   return line.end();
 }
+
+namespace {
 
 void append_csv(std::string& out, std::string_view text, bool last = false) {
   bool quote = text.find_first_of(",\"\r\n") != text.npos;
@@ -174,13 +182,11 @@ std::string proof_of(const Position& at) {
 }
 
 void append_json_line(std::string& out, const Tenure& tenure, const Run& run) {
-  append(out, room_of(tenure), [&](char* at) { return write_line(at, tenure, run); });
+  append(out, json_room(tenure), [&](char* at) { return write_json_line(at, tenure, run); });
 }
 
 void append_json_line(std::string& out, const Run& run) {
-  const size_t room =
-      kRoom + room_of({run.node, run.guest, run.uuid, run.start_reason, run.end_reason});
-  append(out, room, [&](char* at) { return write_line(at, run); });
+  append(out, json_room(run), [&](char* at) { return write_json_line(at, run); });
 }
 
 void append_csv_header(std::string& out) {

@@ -4,6 +4,7 @@
 // that writing them took.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -31,8 +32,15 @@ struct JsonKey {
 constexpr size_t json_room(size_t size) {
   return 6 * size + 2;
 }
-// Writes `text` by the rule of json.h, quoted; returns where it ends.
+// What the line of a tenure or of a run takes at most.
+size_t json_room(const Tenure& tenure);
+size_t json_room(const Run& run);
+
+// Each writes to memory that has the room told above; returns where it ends. A text by the rule of
+// json.h, quoted; a line as append_json_line() appends it.
 char* write_json_string(char* at, std::string_view text);
+char* write_json_line(char* at, const Tenure& tenure, const Run& run);
+char* write_json_line(char* at, const Run& run);
 
 class JsonLine {
  public:
@@ -46,10 +54,8 @@ class JsonLine {
     at_ += sizeof kKey.text;
   }
   void put(char c) { *at_++ = c; }
-  void put(std::string_view text) {
-    std::memcpy(at_, text.data(), text.size());
-    at_ += text.size();
-  }
+  // Not memcpy: the text of an empty name is at no address.
+  void put(std::string_view text) { at_ = std::copy(text.begin(), text.end(), at_); }
   void null() { put("null"); }
 
   template <JsonKey kKey, char kBefore = ','>

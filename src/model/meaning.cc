@@ -163,8 +163,9 @@ Change Meaning::of(const FieldSet& fields) {
   Change change{.kind = fields.raw(Key::Resrc), .reason = fields.raw(Key::Reason)};
   change.rdev = known(fields.raw(Key::Rdev));
   change.access = known(fields.raw(Key::Access));
-  if (fields.raw(Key::Devtype).size() == 1)
-    change.devtype = fields.raw(Key::Devtype)[0];
+  const std::string_view devtype = fields.raw(Key::Devtype);
+  if (devtype == "b" || devtype == "c")
+    change.devtype = devtype[0];
 
   auto row = std::ranges::find(kRows, change.kind, &Row::resrc);
   change.known = row != std::end(kRows);
