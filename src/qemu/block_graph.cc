@@ -131,8 +131,11 @@ class Graph {
   std::map<std::string, Facts> facts_;  // by node name
 };
 
-// "/machine/peripheral/virtio-disk0/virtio-backend"
+// QEMU calls a backend by the id of the device that has it, as scsi-hd and ide-hd do; if that is a
+// part of one, without an id, by its path: "/machine/peripheral/virtio-disk0/virtio-backend".
 bool is_device(std::string_view backend, std::string_view alias) {
+  if (backend == alias)
+    return true;
   constexpr std::string_view kRoot = "/machine/peripheral/";
   if (!backend.starts_with(kRoot))
     return false;

@@ -6,12 +6,12 @@ import stat
 import harness
 
 DISK = ("<disk type='{kind}' device='disk'><driver name='qemu' type='{format}'{more}/><source {key}='{path}'/>"
-        "<target dev='{target}' bus='virtio'/></disk>")
+        "<target dev='{target}' bus='{bus}'/></disk>")
 
 
-def disk(path, target, kind="file", image_format="qcow2", more=""):
+def disk(path, target, kind="file", image_format="qcow2", more="", bus="virtio"):
     return DISK.format(kind=kind, key="dev" if kind == "block" else "file", format=image_format, path=path, target=target,
-                       more=more)
+                       more=more, bus=bus)
 
 
 class Guest:

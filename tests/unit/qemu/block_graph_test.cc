@@ -80,6 +80,24 @@ Qemu two_images() {
   return q;
 }
 
+// QEMU names the backend of a part without an id by its path, any other by the device's own id.
+TEST(BlockGraph, ADiskIsFoundByItsIdAsByItsPath) {
+  for (const char* backend : {"virtio-disk0", "/machine/peripheral/virtio-disk0/x/y", kDevice}) {
+    Qemu q;
+    q.nodes = {{"virtio-disk0.0.storage", "file", "/a"}, {"virtio-disk0.0", "raw", "/a"}};
+    q.others = {{"virtio-disk00", "block-backend"}, {backend, "block-backend"}};
+    q.edges = {{"virtio-disk0.0", "file", "virtio-disk0.0.storage"},
+               {backend, "root", "virtio-disk0.0"}};
+    auto chain = disk_chain(q.graph(), q.named(), disk());
+    ASSERT_TRUE(chain) << backend << ": " << chain.error().what();
+    EXPECT_EQ(chain->root, "virtio-disk0.0");
+  }
+  Qemu q = two_images();
+  q.others = {{"virtio-disk00", "block-backend"}};
+  q.edges.clear();
+  EXPECT_FALSE(disk_chain(q.graph(), q.named(), disk()));
+}
+
 TEST(BlockGraph, AChainIsTopFirst) {
   const Qemu q = two_images();
   auto chain = disk_chain(q.graph(), q.named(), disk());
