@@ -12,7 +12,7 @@ enum class ExitCode : int {
   NothingFound = 1,       // looked everywhere, completely: nothing matches
   Usage = 2,              // the command line is wrong
   NotPermitted = 3,       // EPERM, EACCES, or refused by policy
-  NoSuchGuest = 4,        // no guest of that name or uuid (or the prefix is not unique)
+  NoSuchGuest = 4,        // no guest (name, uuid, unique prefix), device or file of that name
   Incomplete = 5,         // an answer was printed, but records are lost, cut or out of reach
   VerifyFailed = 6,       // the ledger does not verify
   DaemonUnreachable = 7,  // tenured does not run and could not be started
@@ -24,7 +24,7 @@ inline int to_int(ExitCode code) {
   return static_cast<int>(code);
 }
 
-// The code for an operation's error: Denied is NotPermitted, NotFound of a guest is NoSuchGuest,
+// The code for an operation's error: Denied is NotPermitted, NotFound is NoSuchGuest,
 // Invalid is Usage, Lost (hang-up of the daemon) is DaemonUnreachable, everything else Failed.
 ExitCode exit_code_of(const Error& error);
 

@@ -149,7 +149,7 @@ const CommandSpec kCommands[] = {
     {"console", "Connect to a guest's serial console", "GUEST"},
     {"attach", "Give a running guest a device: XML, or a short form such as disk PATH", "GUEST",
      &Options::guest, "--target --format --bus --mac --model --readonly", "",
-     "FILE|disk PATH|cdrom PATH|interface KIND NAME|rng PATH"},
+     "FILE|disk PATH|cdrom PATH|interface KIND NAME|rng PATH|memory SIZE"},
     {"detach", "Take a device from a running guest: alias, target, path, MAC, or XML", "GUEST",
      &Options::guest, "--timeout --force", "", "DEVICE|FILE"},
     {"set", "Change a running guest's memory (by the balloon), vCPUs or iothreads", "GUEST",
