@@ -63,13 +63,18 @@ def point_of(text):
     return Point(operation, int(thread), call, int(number), fault)
 
 
+def injection(inject):
+    """Options of strace, which then decodes that call alone: much of the time of a point."""
+    return ["-e", "trace=" + inject.split(":")[0], "-e", f"inject={inject}"] if inject else []
+
+
 class Tracer:
     """strace on threads of tenured; `with` holds it."""
 
     def __init__(self, instance, words, inject):
         self.log = os.path.join(instance.folder, "strace.log")
-        options = ["-e", f"inject={inject}"] if inject else []
-        self.process = subprocess.Popen(["strace", "-y", "-o", self.log, *options, *words], stdin=subprocess.DEVNULL,
+        command = ["strace", "-y", "-o", self.log, *injection(inject), *words]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def wait_attached(self, count):
@@ -168,8 +173,7 @@ class Subject:
         words = [f"{harness.BIN}/tenured", "--root", self.instance.root, "--ready-fd", str(ready_end)]
         self.said = ""
         log = os.path.join(self.instance.folder, "strace.log")
-        options = ["-e", f"inject={inject}"] if inject else []
-        tracer = subprocess.Popen(["strace", "-y", "-o", log, *options, *words], stdin=subprocess.DEVNULL,
+        tracer = subprocess.Popen(["strace", "-y", "-o", log, *injection(inject), *words], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[ready_end])
         os.close(ready_end)
         os.read(ready, 1)  # ready, or dead
