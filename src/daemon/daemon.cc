@@ -17,8 +17,12 @@
 #include <asio/thread_pool.hpp>
 #include <asio/use_awaitable.hpp>
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -45,6 +49,33 @@ constexpr size_t kPoolThreads =
     2;  // one may be held up by a stuck auditd while the other writes the ledger
 
 constexpr std::chrono::seconds kRetry{1};  // of entries not durable yet, and of checkpoints
+
+// asio::thread_pool with a number of threads does not come back when the host gives it only some of
+// them: it waits for those, and they wait for work. Throws std::system_error.
+class Pool {
+ public:
+  Pool() {
+    try {
+      for (size_t i = 0; i < kPoolThreads; ++i) threads_.emplace_back([this] { pool_.attach(); });
+    } catch (const std::system_error&) {
+      pool_.stop();
+      throw;
+    }
+  }
+  ~Pool() { pool_.stop(); }
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  // Returns when all work is done; there is none after it.
+  void drain() {
+    pool_.wait();
+    threads_.clear();
+  }
+  asio::thread_pool& get() { return pool_; }
+
+ private:
+  asio::thread_pool pool_{0};
+  std::vector<std::jthread> threads_;  // end before pool_ does
+};
 
 void log_line(const std::string& text) {
   std::string line = "tenured: " + printable(text) + "\n";
@@ -131,7 +162,7 @@ class Daemon {
       TRY(witness_, open_witness(config_.witness, paths.ledger, log_line));
     }
     journal_ = std::make_unique<registrar::Journal>(
-        *ledger_, *audit_, pool_, system_clock(),
+        *ledger_, *audit_, pool_.get(), system_clock(),
         registrar::JournalOptions{.on_audit_loss = config_.on_audit_loss,
                                   .ledger_only = !config_.audit});
     if (witness_)
@@ -155,7 +186,7 @@ class Daemon {
     signals.async_wait([this](asio::error_code, int) { loop_.stop(); });
     spawn_main(std::move(replay));
     loop_.run();
-    pool_.join();
+    pool_.drain();
     if (Result<> published = ledger_->publish(); !published)
       log_line("checkpoint: " + published.error().what());
     witness_.reset();
@@ -171,7 +202,7 @@ class Daemon {
     std::string prefix = fmt::format("{:x}", system_clock().realtime_ns() / 1'000'000);
     context_ = std::make_unique<guest::Context>(guest::Context{
         .executor = loop_.get_executor(),
-        .pool = pool_,
+        .pool = pool_.get(),
         .journal = *journal_,
         .paths = options_.paths,
         .settings = config_.guest,
@@ -188,7 +219,12 @@ class Daemon {
   void spawn_main(registrar::Replay replay) {
     auto shared = std::make_shared<registrar::Replay>(std::move(replay));
     auto task = [this, shared]() -> asio::awaitable<void> {
-      outcome_ = co_await serve_all(std::move(*shared));
+      // An exception of a detached coroutine is lost, and a daemon that does not serve would go on.
+      try {
+        outcome_ = co_await serve_all(std::move(*shared));
+      } catch (const std::exception& error) {  // a thread that the host does not give (integrity_)
+        outcome_ = fail(Errc::Io, fmt::format("start serving: {}", error.what()));
+      }
       if (!outcome_)
         loop_.stop();
     };
@@ -267,7 +303,7 @@ class Daemon {
   DaemonOptions options_;
   UniqueFd lock_;
   Config config_;
-  asio::thread_pool pool_{kPoolThreads};
+  Pool pool_;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<kernel::Audit> audit_;
   std::unique_ptr<Witness> witness_;
@@ -288,8 +324,12 @@ class Daemon {
 
 Result<> run_daemon(const DaemonOptions& options) {
   signal(SIGPIPE, SIG_IGN);
-  auto daemon = std::make_unique<Daemon>(options);
-  return daemon->run();
+  try {
+    auto daemon = std::make_unique<Daemon>(options);
+    return daemon->run();
+  } catch (const std::system_error& error) {  // a thread of pool_
+    return fail(Errc::Io, fmt::format("start: {}", error.what()));
+  }
 }
 
 }  // namespace tenure::daemon

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import re
+import selectors
 import shutil
 import signal
 import subprocess
@@ -176,10 +177,13 @@ class Subject:
         tracer = subprocess.Popen(["strace", "-y", "-o", log, *injection(inject), *words], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[ready_end])
         os.close(ready_end)
-        os.read(ready, 1)  # ready, or dead
+        with selectors.DefaultSelector() as selector:
+            selector.register(ready, selectors.EVENT_READ)
+            answered = selector.select(CLIENT_TIMEOUT)  # ready, or dead
         os.close(ready)
         self.instance.end_daemon(signal.SIGKILL)
         tracer.wait(30)
+        assert answered, "tenured neither serves nor ends"
         with open(log, encoding="utf-8", errors="replace") as file:
             return 0, file.read().splitlines()
 
