@@ -38,8 +38,8 @@ bool wants_json(const Options& options) {
   return options.output() == OutputFormat::Json;
 }
 
-int run_simple(const Options& options, const std::string& method, const json& parameters,
-               std::string_view done) {
+int run_call(const Options& options, const std::string& method, const json& parameters,
+             const Say& say) {
   auto reply = call(paths_of(options), method, parameters);
   if (!reply)
     return failed(options, reply.error());
@@ -47,8 +47,15 @@ int run_simple(const Options& options, const std::string& method, const json& pa
   if (wants_json(options))
     put_json(out, *reply);
   else if (!options.quiet)
-    out.line(printable(fmt::format("{} {}", options.guest, done)));
+    say(out, *reply);
   return 0;
+}
+
+int run_simple(const Options& options, const std::string& method, const json& parameters,
+               std::string_view done) {
+  return run_call(options, method, parameters, [&](Out& out, const json&) {
+    out.line(printable(fmt::format("{} {}", options.guest, done)));
+  });
 }
 
 Result<std::string> read_definition(const std::string& path) {

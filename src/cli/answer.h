@@ -2,6 +2,7 @@
 // What the commands that call the daemon have in common: the instance, complaints, answers.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -25,7 +26,13 @@ int failed_locally(const Options& options, const Error& error);
 void put_json(Out& out, const nlohmann::json& value);
 bool wants_json(const Options& options);
 
-// A call whose answer is only that it was done.
+// A call whose reply is printed: as JSON, or by `say`, and not at all if --quiet. Returns the exit
+// code.
+using Say = std::function<void(Out& out, const nlohmann::json& reply)>;
+int run_call(const Options& options, const std::string& method, const nlohmann::json& parameters,
+             const Say& say);
+
+// The same where the answer is only that it was done.
 int run_simple(const Options& options, const std::string& method, const nlohmann::json& parameters,
                std::string_view done);
 

@@ -67,16 +67,10 @@ int start_job(const Options& options, const std::string& method, size_t words, j
                      {"wait", wait}});
   if (!then->empty())
     parameters["then"] = *then;
-  auto reply = call(paths_of(options), method, std::move(parameters));
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options))
-    put_json(out, *reply);
-  else if (!options.quiet)
+  return run_call(options, method, parameters, [&](Out& out, const json& reply) {
     out.line(printable(fmt::format("{}: {} of {}: {}", options.guest, options.command,
-                                   options.words.front(), reply->value("status", ""))));
-  return 0;
+                                   options.words.front(), reply.value("status", ""))));
+  });
 }
 
 void put_jobs(Out& out, const json& jobs) {
@@ -135,20 +129,12 @@ int run_snapshot(const Options& options) {
   auto disks = disks_of(options.words);
   if (!disks)
     return failed_locally(options, disks.error());
-  auto reply = call(paths_of(options), "Snapshot",
-                    {{"guest", options.guest}, {"disks", *disks}, {"existing", options.existing}});
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options)) {
-    put_json(out, *reply);
-    return 0;
-  }
-  for (const json& disk : *disks)
-    if (!options.quiet)
+  json parameters = {{"guest", options.guest}, {"disks", *disks}, {"existing", options.existing}};
+  return run_call(options, "Snapshot", parameters, [&](Out& out, const json&) {
+    for (const json& disk : *disks)
       out.line(printable(fmt::format("{}: {} writes to {}", options.guest, disk.value("disk", ""),
                                      disk.value("path", ""))));
-  return 0;
+  });
 }
 
 }  // namespace tenure::cli

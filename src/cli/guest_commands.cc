@@ -159,17 +159,12 @@ std::string absolute(const std::string& path) {
 
 int begin_run(const Options& options, const std::string& method, const json& what,
               std::string_view done) {
-  auto reply = call(paths_of(options), method, start_parameters(options, what));
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options))
-    put_json(out, *reply);
-  else if (!options.quiet)
-    out.line(fmt::format("{} ({}) {}: run {}, pid {}", printable(reply->value("name", "")),
-                         reply->value("uuid", ""), done, reply->value("run", 0),
-                         reply->value("pid", 0)));
-  return 0;
+  return run_call(
+      options, method, start_parameters(options, what), [&](Out& out, const json& reply) {
+        out.line(fmt::format("{} ({}) {}: run {}, pid {}", printable(reply.value("name", "")),
+                             reply.value("uuid", ""), done, reply.value("run", 0),
+                             reply.value("pid", 0)));
+      });
 }
 
 }  // namespace
@@ -178,16 +173,11 @@ int run_define(const Options& options) {
   auto xml = read_definition(options.file);
   if (!xml)
     return failed_locally(options, xml.error());
-  auto reply = call(paths_of(options), "Define", {{"xml", *xml}, {"source", options.file}});
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options))
-    put_json(out, *reply);
-  else if (!options.quiet)
-    out.line(fmt::format("{} ({}) defined", printable(reply->value("name", "")),
-                         reply->value("uuid", "")));
-  return 0;
+  json parameters = {{"xml", *xml}, {"source", options.file}};
+  return run_call(options, "Define", parameters, [](Out& out, const json& reply) {
+    out.line(fmt::format("{} ({}) defined", printable(reply.value("name", "")),
+                         reply.value("uuid", "")));
+  });
 }
 
 int run_undefine(const Options& options) {
@@ -313,16 +303,10 @@ int run_attach(const Options& options) {
     return failed_locally(options, xml.error());
   bool file = options.words.size() == 1 && !options.words.front().starts_with('<');
   std::string source = file ? options.words.front() : "device";
-  auto reply = call(paths_of(options), "Attach",
-                    {{"guest", options.guest}, {"xml", *xml}, {"source", source}});
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options))
-    put_json(out, *reply);
-  else if (!options.quiet)
-    out.line(printable(fmt::format("{}: {} attached", options.guest, reply->value("alias", ""))));
-  return 0;
+  json parameters = {{"guest", options.guest}, {"xml", *xml}, {"source", source}};
+  return run_call(options, "Attach", parameters, [&](Out& out, const json& reply) {
+    out.line(printable(fmt::format("{}: {} attached", options.guest, reply.value("alias", ""))));
+  });
 }
 
 int run_detach(const Options& options) {

@@ -15,26 +15,18 @@ namespace {
 using nlohmann::json;
 
 int call_update(const Options& options, const std::string& xml, const std::string& source) {
-  auto reply = call(paths_of(options), "Update",
-                    {{"guest", options.guest},
+  json parameters = {{"guest", options.guest},
                      {"xml", xml},
                      {"source", source},
                      {"timeout_s", options.timeout_s.value_or(10)},
-                     {"force", options.force}});
-  if (!reply)
-    return failed(options, reply.error());
-  Out out;
-  if (wants_json(options)) {
-    put_json(out, *reply);
-    return 0;
-  }
-  std::string changes;
-  for (const json& change : reply->at("changes"))
-    changes += (changes.empty() ? "" : ", ") + change.get<std::string>();
-  if (!options.quiet)
-    out.line(printable(fmt::format("{}: {} {}", options.guest, reply->value("alias", ""),
+                     {"force", options.force}};
+  return run_call(options, "Update", parameters, [&](Out& out, const json& reply) {
+    std::string changes;
+    for (const json& change : reply.at("changes"))
+      changes += (changes.empty() ? "" : ", ") + change.get<std::string>();
+    out.line(printable(fmt::format("{}: {} {}", options.guest, reply.value("alias", ""),
                                    changes.empty() ? "is so already" : "changed: " + changes)));
-  return 0;
+  });
 }
 
 }  // namespace
