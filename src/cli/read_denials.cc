@@ -13,6 +13,7 @@
 #include "cli/output.h"
 #include "cli/read_session.h"
 #include "model/tenure_book.h"
+#include "reader/event_order.h"
 #include "reader/follow.h"
 #include "reader/pipeline.h"
 #include "reader/select.h"
@@ -124,11 +125,7 @@ class DenialsCommand {
         table_(columns(), format_ == OutputFormat::Csv, !options.no_legend) {}
 
   int run(reader::SourceSet set) {
-    std::ranges::stable_partition(
-        set.sources, [](const reader::Source& s) { return s.kind == reader::SourceKind::Ledger; });
-    for (const reader::Source& source : set.sources)
-      ledger_.push_back(source.kind == reader::SourceKind::Ledger);
-    problems_ = set.problems;
+    order_.emplace(set);
     std::optional<reader::Follower> follower;
     if (options_.follow) {
       auto started = reader::Follower::start(set);
@@ -166,33 +163,26 @@ class DenialsCommand {
   }
 
   void take(const reader::Batch& batch) {
-    damage_.merge(batch.damage);
+    order_->add(batch.damage);
     for (const Event& event : batch.events) take(event);
   }
 
   void take(const Event& event) {
-    const bool ledger = ledger_[event.source];
-    if (ledger) {
-      in_ledger_.add(event);
-      next_[event.source] = event.offset + 1;
-    } else if (in_ledger_.contains(event)) {
+    const auto place = order_->place(event);
+    if (!place)
       return;
-    }
-    const uint64_t order = ledger ? event.offset : ++order_;
-    const uint32_t stream = ledger ? event.source + 1 : 0;
-    gaps_[stream].event(event, order);
     auto record = trail::decode_record(event.view);
     if (record && guest_.matches(record->get("vm").value_or(""), record->get("uuid").value_or("")))
       seen_ = true;
     if (!record || record->kind != trail::Kind::Denial) {
-      books_[stream].apply(event.view, order);
+      books_[place->stream].apply(event.view, place->order);
       return;
     }
     const int64_t time_ms = event.view.sec * 1000 + event.view.ms;
     if (!range_.meets(time_ms, time_ms) ||
         !guest_.matches(record->get("vm").value_or(""), record->get("uuid").value_or("")))
       return;
-    show(understand(books_[stream], Denial{time_ms, std::move(*record), {}, {}}));
+    show(understand(books_[place->stream], Denial{time_ms, std::move(*record), {}, {}}));
   }
 
   static Denial understand(model::TenureBook& book, Denial denial) {
@@ -279,7 +269,7 @@ class DenialsCommand {
   }
 
   int follow(reader::Follower& follower) {
-    for (const auto& [source, next] : next_) follower.ledger_read_up_to(source, next);
+    order_->hand_over(follower);
     while (out_.flush()) {
       const auto more = follower.poll(-1, [&](const reader::Batch& batch) { take(batch); });
       if (!more)
@@ -293,16 +283,7 @@ class DenialsCommand {
     return to_int(ExitCode::NoSuchGuest);
   }
 
-  int finish() {
-    reader::Reading facts;
-    facts.damage = damage_;
-    facts.problems = problems_;
-    for (auto& [stream, finder] : gaps_) {
-      auto gaps = finder.finish();
-      std::ranges::move(gaps, std::back_inserter(facts.gaps));
-    }
-    return conclude(options_, facts.doubts(range_), found_);
-  }
+  int finish() { return conclude(options_, order_->doubts(range_), found_); }
 
   const Options& options_;
   reader::TimeRange range_;
@@ -312,15 +293,9 @@ class DenialsCommand {
   reader::Zone zone_;
   Table table_;
   Out out_;
-  reader::SeenInLedger in_ledger_;
-  std::map<uint32_t, model::TenureBook> books_;  // 0: the logs, else source + 1
-  std::map<uint32_t, reader::GapFinder> gaps_;
-  reader::DamageLog damage_;
-  std::vector<Error> problems_;
-  std::vector<bool> ledger_;           // by source
-  std::map<uint32_t, uint64_t> next_;  // of each ledger
-  uint64_t order_ = 0;
-  bool seen_ = false;  // the guest is in the trail
+  std::optional<reader::EventOrder> order_;      // from run() on
+  std::map<uint32_t, model::TenureBook> books_;  // by stream
+  bool seen_ = false;                            // the guest is in the trail
   bool found_ = false;
 };
 

@@ -10,6 +10,7 @@
 #include "cli/output.h"
 #include "cli/read_session.h"
 #include "reader/cursor.h"
+#include "reader/event_order.h"
 #include "reader/event_view.h"
 #include "reader/follow.h"
 
@@ -152,9 +153,7 @@ class LogCommand {
         table_(EventPrinter::columns(), false, !options.no_legend) {}
 
   int run(reader::SourceSet set) {
-    std::stable_partition(set.sources.begin(), set.sources.end(), [](const reader::Source& s) {
-      return s.kind == reader::SourceKind::Ledger;
-    });
+    order_.emplace(set);
     if (!options_.cursor_file.empty()) {
       auto cursor = reader::Cursor::load(options_.cursor_file);
       if (!cursor)
@@ -204,15 +203,12 @@ class LogCommand {
     several_ = ledgers_ > 1 || (ledgers_ == 1 && set.sources.size() > 1);
     table_form_ = printer_.format() == OutputFormat::Table && !options_.follow;
     hold_ = limit_ || options_.reverse || several_;
-    for (const reader::Source& source : set.sources)
-      ledger_.push_back(source.kind == reader::SourceKind::Ledger);
     if (printer_.format() == OutputFormat::Csv && !options_.no_legend) {
       std::string header;
       for (const std::string& column : EventPrinter::columns())
         header += (header.empty() ? "" : ",") + csv_cell(column);
       out_.line(header);
     }
-    problems_ = set.problems;
   }
 
   Result<> read_all(reader::SourceSet& set) {
@@ -228,25 +224,19 @@ class LogCommand {
   }
 
   void take(const reader::Batch& batch) {
-    damage_.merge(batch.damage);
+    order_->add(batch.damage);
     for (const Event& event : batch.events) take(event);
   }
 
   void take(const Event& event) {
-    const bool ledger = ledger_[event.source];
-    if (ledger) {
-      in_ledger_.add(event);
-      next_[event.source] = event.offset + 1;
-    } else if (in_ledger_.contains(event)) {
+    const auto place = order_->place(event);
+    if (!place)
       return;
-    }
-    const uint64_t order = ledger ? event.offset : ++order_;
-    gaps_[ledger ? event.source + 1 : 0].event(event, order);
     if (cursor_ && cursor_->passed(event))
       return;
     if (!may_match(event, filter_))
       return;
-    const EventView view = events_.read(event, order);
+    const EventView view = events_.read(event, place->order);
     if (!matches(view, filter_))
       return;
     found_ = true;
@@ -286,7 +276,7 @@ class LogCommand {
   }
 
   int follow(reader::Follower& follower) {
-    for (const auto& [source, next] : next_) follower.ledger_read_up_to(source, next);
+    order_->hand_over(follower);
     while (out_.flush()) {
       const auto more = follower.poll(-1, [&](const reader::Batch& batch) { take(batch); });
       if (!more)
@@ -311,33 +301,20 @@ class LogCommand {
     }
     if (const int code = store_cursor(); code != 0)
       return code;
-    reader::Reading facts;
-    facts.damage = damage_;
-    facts.problems = problems_;
-    for (auto& [stream, finder] : gaps_) {
-      auto gaps = finder.finish();
-      std::move(gaps.begin(), gaps.end(), std::back_inserter(facts.gaps));
-    }
-    return conclude(options_, facts.doubts(filter_.range), found_);
+    return conclude(options_, order_->doubts(filter_.range), found_);
   }
 
   const Options& options_;
   reader::EventFilter filter_;
   EventPrinter printer_;
   reader::EventReader events_;
-  reader::SeenInLedger in_ledger_;
-  std::map<uint32_t, reader::GapFinder> gaps_;  // 0: the logs, else source + 1
+  std::optional<reader::EventOrder> order_;  // from run() on
   std::optional<reader::Cursor> cursor_;
-  reader::DamageLog damage_;
-  std::vector<Error> problems_;
-  std::vector<bool> ledger_;           // by source
-  std::map<uint32_t, uint64_t> next_;  // of each ledger
   std::deque<Line> held_;
   Table table_;
   Out out_;
   std::optional<uint64_t> limit_;
   size_t ledgers_ = 0;
-  uint64_t order_ = 0;
   bool several_ = false;
   bool table_form_ = false;
   bool hold_ = false;
