@@ -79,11 +79,22 @@ class LookUp {
     return {};
   }
 
+  // Once by vendor and product, once by its place: their texts differ, the device is one.
+  Result<> check_once(const std::string& alias, const HostdevFacts& found) const {
+    for (const auto& [other, facts] : facts_.hostdevs)
+      if (facts.node == found.node)
+        return fail(Errc::Invalid, fmt::format("{}: the USB device {} is that of {} already", alias,
+                                               found.address, other));
+    return {};
+  }
+
   Result<> host_device(const domain::Hostdev& hostdev, const domain::Domain& domain) {
     const std::string& alias = hostdev.info.alias;
     auto found = look_up_hostdev(hostdev, domain, options_.sysfs);
     if (!found)
       return missed(alias, std::move(found).error());
+    if (hostdev.kind == domain::HostdevKind::Usb)
+      TRY_OK(check_once(alias, *found));
     if (hostdev.kind != domain::HostdevKind::Usb)
       TRY_OK(required_node(alias, kVfioContainer));
     TRY_OK(required_node(alias, found->node));

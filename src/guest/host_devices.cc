@@ -55,8 +55,12 @@ bool is_managed(const domain::Domain& domain, const std::string& address) {
   });
 }
 
+// Whether a guest could have it at all; looked at before a driver of the host loses it.
 Result<> check_group(const kernel::PciDevice& device, const domain::Domain& domain,
                      const std::string& sysfs) {
+  if (!device.group)
+    return fail(Errc::Unsupported,
+                device.address + ": it is in no IOMMU group: is there an IOMMU, and is it on?");
   TRY(auto members, kernel::iommu_group(*device.group, sysfs));
   for (const kernel::PciDevice& member : members)
     if (!leaves_group_alone(member.driver) && !is_managed(domain, member.address))
@@ -71,10 +75,7 @@ Result<> check_group(const kernel::PciDevice& device, const domain::Domain& doma
 Result<HostdevFacts> look_up_pci(const Hostdev& wanted, const domain::Domain& domain,
                                  const std::string& sysfs) {
   TRY(kernel::PciDevice device, kernel::pci_device(wanted.host, sysfs));
-  if (!device.group)
-    return fail(Errc::Unsupported,
-                wanted.host + ": it is in no IOMMU group: is there an IOMMU, and is it on?");
-  if (device.driver != kVfioDriver && !wanted.managed)
+  if (device.group && device.driver != kVfioDriver && !wanted.managed)
     return fail(
         Errc::Busy,
         fmt::format("{}: bound to {}: bind it to {}, or have it done by managed='yes'", wanted.host,
@@ -111,6 +112,7 @@ asio::awaitable<Result<>> bind_host_drivers(registrar::Operation& operation,
     CO_TRY(kernel::PciDevice device, kernel::pci_device(hostdev.host, options.sysfs));
     if (device.driver == kVfioDriver)
       continue;
+    CO_TRY_OK(check_group(device, devices, options.sysfs));
     Record record(Kind::Driver);
     record.set("reason", "bind")
         .set("device", hostdev.host)

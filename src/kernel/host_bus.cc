@@ -87,6 +87,18 @@ Result<Outcome> rebind(const std::string& address, std::string_view override_wit
   return Outcome::Changed;
 }
 
+// A failed unbind leaves the right driver and the wrong override, which would keep that driver away
+// at the next probe. An override for the driver itself is somebody else's.
+Result<> drop_override(const std::string& address, const std::string& driver,
+                       const std::string& sysfs) {
+  const std::string path = pci_folder(sysfs, address) + "/driver_override";
+  TRY(std::string text, read_file(path, kMaxAttribute));
+  const std::string_view now = trim(text);
+  if (now.empty() || now == "(null)" || now == driver)
+    return {};
+  return write_attribute(path, "\n");
+}
+
 }  // namespace
 
 std::string UsbDevice::node() const {
@@ -181,8 +193,10 @@ Result<Outcome> give_back_pci(const std::string& address, const std::string& dri
     return Outcome::Unchanged;
   if (!before)
     return fail(std::move(before).error());
-  if (before->driver == driver)
+  if (before->driver == driver) {
+    TRY_OK(drop_override(address, driver, sysfs));
     return Outcome::Unchanged;
+  }
   TRY(Outcome outcome, rebind(address, "\n", !driver.empty(), sysfs));
   TRY(PciDevice after, pci_device(address, sysfs));
   if (after.driver != driver)

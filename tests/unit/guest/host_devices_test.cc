@@ -104,6 +104,18 @@ TEST_F(HostDevicesTest, AUsbDeviceIsFoundByIdAndByPlace) {
   EXPECT_NE(two.error().what().find("001.004 and 001.005"), std::string::npos);
 }
 
+TEST_F(HostDevicesTest, OneUsbDeviceIsNotPassedOnTwice) {
+  usb("1-1", 1, 4, "1d6b", "0104");
+  HostOptions options;
+  options.sysfs = sysfs();
+  const auto d = guest(usb_xml("<vendor id='0x1d6b'/><product id='0x0104'/>") +
+                       usb_xml("<address bus='1' device='4'/>"));
+  auto facts = look_up(d, options, Missing::Note);
+  ASSERT_FALSE(facts);
+  EXPECT_EQ(facts.error().code(), Errc::Invalid);
+  EXPECT_NE(facts.error().what().find("001.004"), std::string::npos);
+}
+
 TEST_F(HostDevicesTest, AHostWithoutUsbHasNone) {
   EXPECT_EQ(found(usb_xml("<address bus='1' device='1'/>")).error().code(), Errc::NotFound);
 }
@@ -172,6 +184,15 @@ TEST_F(HostDevicesTest, ADriverThatDoesNotComeIsAnError) {
   auto bound = kernel::bind_pci_driver("0000:01:00.0", "vfio-pci", sysfs());
   ASSERT_FALSE(bound);
   EXPECT_NE(bound.error().what().find("bound to e1000e instead of vfio-pci"), std::string::npos);
+  // Not half done: the driver that it has kept finds it again.
+  const auto wanted = [&] {
+    std::string line;
+    std::getline(std::ifstream(sysfs() + "/bus/pci/devices/0000:01:00.0/driver_override"), line);
+    return line;
+  };
+  EXPECT_EQ(wanted(), "vfio-pci");
+  EXPECT_EQ(kernel::give_back_pci("0000:01:00.0", "e1000e", sysfs()), kernel::Outcome::Unchanged);
+  EXPECT_EQ(wanted(), "");
   auto same = kernel::bind_pci_driver("0000:01:00.0", "e1000e", sysfs());
   ASSERT_TRUE(same);
   EXPECT_EQ(*same, kernel::Outcome::Unchanged);
