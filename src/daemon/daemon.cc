@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -47,6 +48,9 @@ namespace {
 
 constexpr size_t kPoolThreads =
     2;  // one may be held up by a stuck auditd while the other writes the ledger
+
+constexpr std::chrono::seconds kLockWait{30};
+constexpr int kLockLookMs = 20;  // flock(2) has no timeout
 
 constexpr std::chrono::seconds kRetry{1};  // of entries not durable yet, and of checkpoints
 
@@ -96,10 +100,15 @@ std::string pin_dir(const Paths& paths) {
 
 Result<UniqueFd> lock_instance(const Paths& paths) {
   TRY(UniqueFd lock, open_file(paths.runtime + "/tenured.lock", O_RDWR | O_CREAT, 0600));
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) < 0) {
-    if (errno == EWOULDBLOCK)
+  // One that serves answers. One that was killed has the lock for as long as the kernel takes to
+  // close its files, and one that begins to serve is what our starter waits for.
+  auto deadline = std::chrono::steady_clock::now() + kLockWait;
+  while (flock(lock.get(), LOCK_EX | LOCK_NB) < 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR)
+      return fail_sys("flock", paths.runtime + "/tenured.lock");
+    if (connect_unix(paths.socket) || std::chrono::steady_clock::now() > deadline)
       return fail(Errc::Busy, "another tenured serves " + paths.runtime);
-    return fail_sys("flock", paths.runtime + "/tenured.lock");
+    poll(nullptr, 0, kLockLookMs);
   }
   return lock;
 }
