@@ -264,9 +264,11 @@ class Worker:
         self.stack.close()
 
     def renew(self):
-        # Without audit: the ledger is the trail either way, and audit has faults of its own (guest.audit-states).
+        # Without audit: the ledger is the trail either way, and audit has faults of its own (guest.audit-states). With
+        # uids of its own: a guest that could not tell whether it may search /tmp gets an entry there.
         self.stack.close()
-        self.subject = self.make_subject(self.stack.enter_context(harness.Instance('audit = "off"\n')))
+        config = f'audit = "off"\nuid_first = {1_000_000 + 100 * os.getpid()}\nuid_count = 100\n'
+        self.subject = self.make_subject(self.stack.enter_context(harness.Instance(config)))
         self.left = RENEW
 
     def check(self, point):
