@@ -158,7 +158,13 @@ Result<Link> make_macvtap(const MacvtapRequest& request, MacvtapLink link) {
       break;
   }
   TRY_OK(made);
-  return find_link(link.ifname);
+  Result<Link> found = find_link(link.ifname);
+  if (found)
+    return found;
+  // It was made a moment ago under a name that was free, and nobody else takes it away.
+  if (auto left = find_link(link.ifname))
+    static_cast<void>(delete_link(left->index));
+  return found;
 }
 
 // "macvtapN" has a device "tapM" of its own, M being its ifindex, with the number of the node.
