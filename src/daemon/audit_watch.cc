@@ -20,8 +20,9 @@ constexpr std::chrono::seconds kTick{2};
 
 struct Watch {
   registrar::Journal& journal;
-  bool was_lossy = false;  // a state that loses records was seen while this gap was open
-  uint32_t auditd = 0;     // the last one seen: a host that has one is to have its records stored
+  bool was_lossy = false;     // a state that loses records was seen while this gap was open
+  int64_t idle_since_ms = 0;  // at each look since then the kernel had no record waiting; 0: it has
+  uint32_t auditd = 0;  // the last one seen: a host that has one is to have its records stored
   std::optional<kernel::AuditdConfig> config;  // of that one
 
   void remember(const kernel::AuditFacts& facts) {
@@ -53,24 +54,48 @@ std::string cause_of(const Watch& watch, const kernel::AuditState& state) {
   return state.text();
 }
 
-asio::awaitable<void> look(Watch& watch, const kernel::AuditFacts& facts) {
+// What the log has of the time of the gap: its end alone may leave out what was stored long ago.
+asio::awaitable<void> look_at_stored(Watch& watch, const kernel::AuditFacts& facts,
+                                     asio::thread_pool& pool) {
+  constexpr int64_t kSlackMs = 1000;
+  const int64_t oldest_ms = facts.confirmed ? facts.confirmed->time_ms : facts.now_ms;
+  auto work = [path = facts.auditd->log_file(), since = oldest_ms - kSlackMs] {
+    return kernel::read_audit_log_since(path, since);
+  };
+  Result<kernel::AuditLogTail> log = co_await registrar::offload(pool, std::move(work));
+  if (log)  // else it is tried again with the next look
+    co_await watch.journal.stored_again(std::move(*log));
+}
+
+// A record that the kernel had taken before the last look, and that has not come back since.
+asio::awaitable<void> look_at_unconfirmed(Watch& watch, const kernel::AuditFacts& facts,
+                                          const kernel::AuditState& state) {
+  bool idle = facts.status && facts.status->backlog == 0;
+  int64_t idle_since_ms = idle ? watch.idle_since_ms : 0;
+  watch.idle_since_ms = !idle ? 0 : idle_since_ms != 0 ? idle_since_ms : facts.now_ms;
+  watch.was_lossy = watch.was_lossy || state.loses;
+  if (!watch.was_lossy || state.loses)
+    co_return;
+  const int64_t from_ms = watch.journal.gap()->from_ms;
+  co_await watch.journal.audit_is_back(idle_since_ms);
+  const auto& left = watch.journal.gap();
+  watch.was_lossy = left && left->from_ms == from_ms;  // another one: its own record was lost
+}
+
+asio::awaitable<void> look(Watch& watch, const kernel::AuditFacts& facts, asio::thread_pool& pool) {
   kernel::AuditState state = kernel::recognise_audit(facts);
   watch.remember(facts);
   const auto& gap = watch.journal.gap();
-  if (gap && gap->not_stored) {
+  if (gap && (gap->not_stored || gap->stored_ms != 0)) {
+    watch.was_lossy = true;
     if (goes_on(facts, gap->from_ms))
-      co_await watch.journal.stored_again(*facts.log);
+      co_await look_at_stored(watch, facts, pool);
     co_return;
   }
-  if (gap) {
-    watch.was_lossy = watch.was_lossy || state.loses;
-    if (watch.was_lossy && !state.loses) {
-      watch.was_lossy = false;
-      co_await watch.journal.audit_is_back();
-    }
-    co_return;
-  }
+  if (gap)
+    co_return co_await look_at_unconfirmed(watch, facts, state);
   watch.was_lossy = false;
+  watch.idle_since_ms = 0;
   if (watch.auditd == 0 || !facts.log)
     watch.journal.stored_through(UINT64_MAX);  // there is no log to wait for
   else if (kernel::log_lacks_records(facts))
@@ -106,7 +131,7 @@ asio::awaitable<void> watch_audit(guest::Context& context) {
                                         system_clock().realtime_ns() / 1'000'000, config);
     };
     kernel::AuditFacts facts = co_await registrar::offload(context.pool, std::move(work));
-    co_await look(watch, facts);
+    co_await look(watch, facts, context.pool);
   }
 }
 

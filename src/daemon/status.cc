@@ -83,7 +83,7 @@ json audit_status(const guest::Context& context) {
                 {"gap", nullptr}};
   if (const auto& gap = journal.gap())
     audit["gap"] = {{"from_ms", gap->from_ms},
-                    {"count", gap->count},
+                    {"count", gap->count()},
                     {"cause", gap->cause},
                     {"not_stored", gap->not_stored}};
   kernel::AuditFacts facts = audit_facts(journal);

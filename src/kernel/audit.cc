@@ -93,6 +93,14 @@ class NetlinkAudit final : public Audit {
     std::lock_guard lock(mutex_);
     return book_.take_late();
   }
+  size_t awaited() override {
+    std::lock_guard lock(mutex_);
+    return book_.awaited();
+  }
+  void give_up() override {
+    std::lock_guard lock(mutex_);
+    book_.give_up();
+  }
 
  private:
   using Lock = std::unique_lock<std::mutex>;

@@ -60,6 +60,12 @@ class Audit {
   // after all (a stuck auditd delays records, it does not drop them); each once, oldest first. The
   // caller knows them by their text. At most 4096 are awaited; older ones are given up for good.
   virtual std::vector<AuditReceipt> late() { return {}; }
+  // How many messages were handed to the kernel, did not come back in time, and may still do so:
+  // the kernel keeps the order, so each of ours that comes back decides on all before it.
+  virtual size_t awaited() { return 0; }
+  // Those will not come any more, as the caller knows from elsewhere: they never turn up in late().
+  // One that the kernel still holds on its way in stays awaited.
+  virtual void give_up() {}
 };
 
 // The kernel's. Denied without CAP_AUDIT_WRITE or CAP_AUDIT_READ, Unsupported where the kernel has

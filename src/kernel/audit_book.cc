@@ -105,6 +105,15 @@ void AuditBook::abandon(const AuditTickets& tickets, const std::string& why) {
   }
 }
 
+size_t AuditBook::awaited() const {
+  return static_cast<size_t>(
+      std::ranges::count_if(handed_, [](const auto& t) { return t->abandoned; }));
+}
+
+void AuditBook::give_up() {
+  std::erase_if(handed_, [](const auto& t) { return t->abandoned && t->acked; });
+}
+
 void AuditBook::settle(AuditTicket& ticket, State state, std::string why) {
   ticket.phase = AuditTicket::Phase::Settled;
   ticket.receipt.state = state;

@@ -54,6 +54,10 @@ class AuditBook {
   // The time is up for these: the queued are withdrawn (Unsent), the handed Unconfirmed but
   // awaited.
   void abandon(const AuditTickets& tickets, const std::string& why);
+  // Handed over, given up by their callers, and not decided yet by a later echo.
+  size_t awaited() const;
+  // Forgets those of them whose send call has returned.
+  void give_up();
   std::vector<AuditReceipt> take_late() { return std::exchange(late_, {}); }
 
  private:

@@ -71,6 +71,8 @@ AuditReceipt FakeAudit::take(const AuditMessage& message) {
     receipt.why = "not seen in time";
     if (mode_ == Mode::Delay)
       delayed_.push_back(receipt);
+    else
+      ++dropped_;
   }
   return receipt;
 }
@@ -84,6 +86,7 @@ void FakeAudit::emit(AuditReceipt& receipt) {
   receipt.uid = getuid();
   receipt.auid = receipt.ses = UINT32_MAX;
   emitted_.push_back(receipt);
+  dropped_ = 0;
 }
 
 Result<AuditStatus> FakeAudit::status() {
@@ -98,6 +101,17 @@ Result<AuditStatus> FakeAudit::status() {
 std::vector<AuditReceipt> FakeAudit::late() {
   std::lock_guard lock(mutex_);
   return std::exchange(late_, {});
+}
+
+size_t FakeAudit::awaited() {
+  std::lock_guard lock(mutex_);
+  return delayed_.size() + dropped_;
+}
+
+void FakeAudit::give_up() {
+  std::lock_guard lock(mutex_);
+  delayed_.clear();
+  dropped_ = 0;
 }
 
 }  // namespace tenure::kernel

@@ -32,6 +32,8 @@ class FakeAudit final : public Audit {
                                  int timeout_ms) override;
   Result<AuditStatus> status() override;
   std::vector<AuditReceipt> late() override;
+  size_t awaited() override;
+  void give_up() override;
 
  private:
   void change_mode();
@@ -43,6 +45,7 @@ class FakeAudit final : public Audit {
   Mode next_mode_ = Mode::Confirm;
   size_t skip_ = 0;
   uint64_t serial_ = 1000;
+  size_t dropped_ = 0;  // since the last that was emitted: nobody can know it yet
   std::vector<AuditMessage> seen_;
   std::vector<AuditReceipt> emitted_, delayed_, late_;
 };

@@ -16,6 +16,7 @@ namespace tenure::kernel {
 namespace {
 
 constexpr size_t kMaxConfig = 1U << 20U;
+constexpr size_t kMaxSince = 64U << 20U;
 constexpr std::string_view kDefaultLog = "/var/log/audit/audit.log";
 
 std::string lower(std::string_view text) {
@@ -65,7 +66,8 @@ std::optional<Stamp> stamp_of(std::string_view line) {
   return Stamp{*sec * 1000 + *ms, *serial};
 }
 
-Result<bool> scan_file(const std::string& path, AuditLogTail& tail) {
+// The last `most` bytes of the file; false if they have no record that the kernel numbered.
+Result<bool> scan_file(const std::string& path, size_t most, AuditLogTail& tail) {
   TRY(UniqueFd fd, open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   struct stat facts{};
   if (fstat(fd.get(), &facts) < 0)
@@ -73,7 +75,7 @@ Result<bool> scan_file(const std::string& path, AuditLogTail& tail) {
   tail.path = path;
   tail.changed_ms = facts.st_mtim.tv_sec * 1000 + facts.st_mtim.tv_nsec / 1'000'000;
   const auto size = static_cast<uint64_t>(facts.st_size);
-  const uint64_t from = size > kTailBytes ? size - kTailBytes : 0;
+  const uint64_t from = size > most ? size - most : 0;
   std::string text(static_cast<size_t>(size - from), '\0');
   ssize_t got = pread(fd.get(), text.data(), text.size(), static_cast<off_t>(from));
   if (got < 0)
@@ -124,10 +126,14 @@ void scan_audit_log(std::string_view text, AuditLogTail& tail) {
       continue;
     std::string_view word = line.substr(type + 5);
     word = word.substr(0, word.find(' '));
-    if (word == "DAEMON_START" || word == "DAEMON_RESUME")
+    if (word == "DAEMON_START" || word == "DAEMON_RESUME") {
       tail.resumed_ms = stamp->ms;
+      tail.restarted = word == "DAEMON_START";
+    }
     if (word.starts_with("DAEMON_"))
       continue;
+    if (tail.from_ms == 0)
+      tail.from_ms = stamp->ms;
     tail.last_serial = stamp->serial;
     tail.last_ms = stamp->ms;
     if (word.starts_with("VIRT_"))
@@ -137,15 +143,43 @@ void scan_audit_log(std::string_view text, AuditLogTail& tail) {
 
 Result<AuditLogTail> read_audit_log_tail(const std::string& path) {
   AuditLogTail tail;
-  TRY(bool found, scan_file(path, tail));
+  TRY(bool found, scan_file(path, kTailBytes, tail));
   if (found)
     return tail;
   AuditLogTail older;
-  if (auto seen = scan_file(path + ".1", older); seen && *seen) {
-    older.resumed_ms = std::max(older.resumed_ms, tail.resumed_ms);
+  if (auto seen = scan_file(path + ".1", kTailBytes, older); seen && *seen) {
+    if (tail.resumed_ms > older.resumed_ms) {
+      older.resumed_ms = tail.resumed_ms;
+      older.restarted = tail.restarted;
+    }
     older.changed_ms = std::max(older.changed_ms, tail.changed_ms);
     older.path = path;
     return older;
+  }
+  return tail;
+}
+
+Result<AuditLogTail> read_audit_log_since(const std::string& path, int64_t since_ms) {
+  TRY(AuditLogTail tail, read_audit_log_tail(path));
+  auto far_enough = [&] { return tail.from_ms != 0 && tail.from_ms < since_ms; };
+  for (size_t most = 4 * kTailBytes; !far_enough() && most <= kMaxSince; most *= 4) {
+    AuditLogTail longer;
+    TRY(bool found, scan_file(path, most, longer));
+    if (!found || longer.from_ms == tail.from_ms)
+      break;  // that was the whole file
+    tail = std::move(longer);
+  }
+  for (int n = 1; !far_enough(); ++n) {
+    AuditLogTail older;
+    auto seen = scan_file(fmt::format("{}.{}", path, n), kMaxSince, older);
+    if (!seen || !*seen)
+      break;
+    tail.from_ms = older.from_ms;
+    tail.serials.merge(older.serials);
+    if (older.resumed_ms > tail.resumed_ms) {
+      tail.resumed_ms = older.resumed_ms;
+      tail.restarted = older.restarted;
+    }
   }
   return tail;
 }

@@ -36,11 +36,16 @@ struct AuditLogTail {
   uint64_t last_serial = 0;    // of the newest record that the kernel numbered; 0 if there is none
   int64_t last_ms = 0;         // its time
   int64_t resumed_ms = 0;      // of the newest DAEMON_START or DAEMON_RESUME; 0 if none is seen
+  bool restarted = false;      // that was a DAEMON_START: what the kernel held for it may follow
+  int64_t from_ms = 0;         // of the oldest record seen: what is older is not known
   std::set<uint64_t> serials;  // of the VIRT_* records seen
 };
 inline constexpr size_t kTailBytes = 1U << 18U;
 // Of `path`, or of path.1 where a rotation has just left `path` without records.
 Result<AuditLogTail> read_audit_log_tail(const std::string& path);
+// The same, read back over rotated logs (path.1, path.2 …) as far as the first record before
+// `since_ms`, but at most 64 MiB of each. Blocks for as long as that reading takes.
+Result<AuditLogTail> read_audit_log_since(const std::string& path, int64_t since_ms);
 // The same from text. auditd numbers its own DAEMON_* records apart from the kernel's. Pure.
 void scan_audit_log(std::string_view text, AuditLogTail& tail);
 

@@ -154,11 +154,30 @@ void Journal::keep(const kernel::AuditMessage& message, const kernel::AuditRecei
                      .ses = confirmed ? receipt.ses : kUnsetId,
                      .body = receipt.text};
   waiting_.push_back(trail::encode_entry(entry));
-  if (!confirmed)
-    return;
-  unstored_.push_back({receipt.serial, receipt.time_ms});
+  if (confirmed)
+    await_storing({receipt.serial, receipt.time_ms});
+}
+
+// In the order of serials, which is not quite that of confirmation: operations emit side by side,
+// and some come late.
+void Journal::await_storing(kernel::AuditMark mark) {
+  auto behind = [](uint64_t serial, const kernel::AuditMark& other) {
+    return serial < other.serial;
+  };
+  unstored_.insert(std::upper_bound(unstored_.begin(), unstored_.end(), mark.serial, behind), mark);
+  if (gap_ && gap_->not_stored)
+    ++gap_->unstored;
   if (unstored_.size() > kMaxUnstored)
     unstored_.pop_front();
+}
+
+// What came back after all was only late: a gap record that counted it would not be true.
+void Journal::collect_late() {
+  for (const kernel::AuditReceipt& receipt : audit_.late()) {
+    if (gap_ && gap_->unconfirmed > 0)
+      --gap_->unconfirmed;
+    await_storing({receipt.serial, receipt.time_ms});
+  }
 }
 
 asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
@@ -180,17 +199,16 @@ asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
     co_return all.refused;
   if (lost == nullptr) {
     bool unstored = gap_ && gap_->not_stored;
-    if (unstored)
-      gap_->count += messages.size();
     if (unstored && !messages.empty() && options_.on_audit_loss != OnAuditLoss::Continue)
       co_return fail(Errc::Lost, "the audit record is not stored: " + gap_->cause);
-    if (gap_ && !unstored && !messages.empty())
+    if (!messages.empty())
       co_await close_gap();
     co_return all.refused;
   }
   if (!gap_)
-    begin_gap({.from_ms = now_ms(), .count = 0, .cause = lost->why});
-  gap_->count += lost_count;
+    begin_gap({.from_ms = now_ms(), .cause = lost->why});
+  gap_->unconfirmed += lost_count;
+  gap_->last_ms = now_ms();
   if (options_.on_audit_loss == OnAuditLoss::Continue)
     co_return all.refused;
   co_return fail(Errc::Lost, "the audit record was not confirmed: " + lost->why);
@@ -212,45 +230,75 @@ void Journal::not_stored(const std::string& cause) {
   if (gap_ || options_.ledger_only || unstored_.empty())
     return;  // what audit loses now is told by the gap that is open
   begin_gap({.from_ms = unstored_.front().time_ms,
-             .count = unstored_.size(),
+             .unstored = unstored_.size(),
              .cause = cause,
              .not_stored = true});
 }
 
-asio::awaitable<void> Journal::stored_again(kernel::AuditLogTail log) {
-  uint64_t missing = 0;
-  auto settled = [&](const kernel::AuditMark& mark) {
-    bool over = mark.serial <= log.last_serial || mark.time_ms <= log.resumed_ms;
-    if (over && !log.serials.contains(mark.serial))
-      ++missing;
-    return over;
+// Whether a record that is not in the log now is not on its way either. What auditd has not read
+// waits in the kernel: in the socket, in order, or in queues that are tried again before the next
+// record (kauditd_thread() of kernel/audit.c), and which an auditd that starts gets after the word
+// of its start. A record that was stored since the log was first seen to go on has all that behind
+// it; and what an auditd read while it was suspended is gone.
+bool Journal::is_decided(const kernel::AuditLogTail& log) {
+  constexpr int64_t kFollowMs = 3000;
+  auto of_the_gap = [this](const kernel::AuditMark& mark) {
+    return mark.time_ms <= gap_->stored_ms;
   };
-  std::erase_if(unstored_, settled);
-  if (!gap_ || !gap_->not_stored)
-    co_return;
-  gap_->count = missing;
-  gap_->not_stored = false;
-  co_await audit_is_back();
+  if (std::ranges::none_of(unstored_, of_the_gap))
+    return true;
+  bool thrown_away = log.resumed_ms > gap_->from_ms && !log.restarted;
+  return now_ms() - gap_->stored_ms >= kFollowMs &&
+         (thrown_away || log.last_serial > stored_serial_);
 }
 
-asio::awaitable<void> Journal::audit_is_back() {
-  if (!gap_ || gap_->not_stored)
+asio::awaitable<void> Journal::stored_again(kernel::AuditLogTail log) {
+  collect_late();
+  auto known = [&](const kernel::AuditMark& mark) {
+    return log.serials.contains(mark.serial) || mark.time_ms <= log.from_ms;
+  };
+  std::erase_if(unstored_, known);
+  if (!gap_ || (!gap_->not_stored && gap_->stored_ms == 0))
     co_return;
+  if (gap_->stored_ms == 0) {
+    gap_->stored_ms = now_ms();
+    gap_->not_stored = false;
+    stored_serial_ = log.last_serial;
+  }
+  auto is_over = [&](const kernel::AuditMark& mark) {
+    bool passed = mark.serial <= log.last_serial || mark.time_ms <= log.resumed_ms;
+    return passed && mark.time_ms <= gap_->stored_ms;
+  };
+  gap_->unstored = static_cast<uint64_t>(std::ranges::count_if(unstored_, is_over));
+  if (!is_decided(log))
+    co_return;
+  std::erase_if(unstored_, is_over);
+  gap_->stored_ms = 0;
+  co_await audit_is_back(0);
+}
+
+asio::awaitable<void> Journal::audit_is_back(int64_t idle_since_ms) {
+  if (!gap_)
+    co_return;
+  if (idle_since_ms > gap_->last_ms)
+    audit_.give_up();
   co_await close_gap();
   Result<> committed = co_await commit();
   std::ignore = committed;  // what is not durable stays waiting, and is tried again
 }
 
-// The gap is over: its record says from when to when, how many records and why, and the ledger
-// holds every one of them.
+// The gap is over, if it is known how many records it cost: its record says from when to when, how
+// many and why, and the ledger holds every one of them.
 asio::awaitable<void> Journal::close_gap() {
+  if (gap_)
+    collect_late();
+  if (!gap_ || gap_->not_stored || gap_->stored_ms != 0 || audit_.awaited() > 0)
+    co_return;
   AuditGap gap = *std::exchange(gap_, std::nullopt);
-  // Delayed by a stuck auditd, but not lost.
-  gap.count -= std::min<uint64_t>(gap.count, audit_.late().size());
   trail::Record record(trail::Kind::Gap);
   record.set("from", static_cast<uint64_t>(gap.from_ms))
       .set("to", static_cast<uint64_t>(now_ms()))
-      .set("count", gap.count)
+      .set("count", gap.count())
       .set("cause", gap.cause);
   std::vector<trail::Record> records{std::move(record)};
   co_await emit(std::move(records));

@@ -43,9 +43,13 @@ struct JournalOptions {
 // Records that audit did not confirm, or that auditd took and did not store, since when.
 struct AuditGap {
   int64_t from_ms = 0;
-  uint64_t count = 0;
+  uint64_t unconfirmed = 0;  // less those that came back late
+  uint64_t unstored = 0;     // confirmed by the kernel, and not seen in auditd's log
   std::string cause;
-  bool not_stored = false;  // confirmed by the kernel all the same
+  bool not_stored = false;  // auditd stores nothing
+  int64_t last_ms = 0;      // when the newest of the unconfirmed was given up
+  int64_t stored_ms = 0;    // since when auditd's log goes on; 0 if it does not, or never stopped
+  uint64_t count() const { return unconfirmed + unstored; }
 };
 
 class Journal {
@@ -86,19 +90,22 @@ class Journal {
     return unstored_.empty() ? std::nullopt : std::optional(unstored_.front());
   }
   // Goes on with the mark that an earlier daemon of this boot left.
-  void resume_confirmed(kernel::AuditMark mark) { unstored_.push_front(mark); }
+  void resume_confirmed(kernel::AuditMark mark) { await_storing(mark); }
   // auditd's log has all records up to this serial, or nobody keeps one (UINT64_MAX).
   void stored_through(uint64_t serial);
   // auditd's log ends before first_unstored(): a gap begins, to which the policy applies as to any
   // other. From the event loop.
   void not_stored(const std::string& cause);
-  // The log goes on. Records the end of the gap; of what was emitted meanwhile those count as lost
-  // that are not in it.
+  // The log goes on, and is this far; call it again with each look. Gains are granted again, and
+  // the end of the gap is recorded once it is known which records auditd did not get: all are there
+  // that were emitted before, or it has stored newer ones and the others did not follow in 3 s.
   asio::awaitable<void> stored_again(kernel::AuditLogTail log);
 
   // The state in which records were lost is over, as the kernel says: records the end of the gap
-  // without waiting for the next record.
-  asio::awaitable<void> audit_is_back();
+  // without waiting for the next record, unless some of them may still come back. `idle_since_ms`:
+  // a moment at which the kernel had none waiting, longer ago than a record needs to come back; 0
+  // if it has some. What it had taken before does not come any more.
+  asio::awaitable<void> audit_is_back(int64_t idle_since_ms);
 
   // Called once when a gap begins and the policy asks for more than refusing; from the event loop.
   void on_loss(std::function<void()> act) { on_loss_ = std::move(act); }
@@ -126,6 +133,9 @@ class Journal {
   void keep(const kernel::AuditMessage& message, const kernel::AuditReceipt& receipt);
   asio::awaitable<void> close_gap();
   void begin_gap(AuditGap gap);
+  void await_storing(kernel::AuditMark mark);
+  void collect_late();
+  bool is_decided(const kernel::AuditLogTail& log);
   int64_t now_ms() const { return clock_.realtime_ns() / 1'000'000; }
 
   ledger::Ledger& ledger_;
@@ -145,7 +155,9 @@ class Journal {
   std::string publish_error_;
   std::function<void()> on_published_;
   std::optional<AuditGap> gap_;
-  std::deque<kernel::AuditMark> unstored_;  // confirmed, not known to be in auditd's log; bounded
+  // Confirmed, not known to be in auditd's log; by serial, bounded.
+  std::deque<kernel::AuditMark> unstored_;
+  uint64_t stored_serial_ = 0;  // where the log was when it was seen to go on
   std::function<void()> on_loss_;
 };
 

@@ -75,8 +75,9 @@ class Replayer {
     if (state != EntryState::Unconfirmed && state != EntryState::Unsent)
       return;
     if (!result.gap)
-      result.gap = AuditGap{time_ms, 0, "not confirmed, and tenured ended before audit was back"};
-    ++result.gap->count;
+      result.gap = AuditGap{.from_ms = time_ms,
+                            .cause = "not confirmed, and tenured ended before audit was back"};
+    ++result.gap->unconfirmed;
   }
 
   static void apply(OpenRun& run, uint64_t index, EntryState state, Record record) {

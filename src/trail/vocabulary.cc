@@ -256,12 +256,13 @@ constexpr auto kDrift = row(
                ours("expected", kText, "what the open tenures say, ? for nothing"),
                ours("found", kText, "what the kernel says, ? for nothing")});
 
-constexpr auto kGap =
-    row(std::array{our_fixed("op", "gap", "audit lost records"),
-                   needed("from", kNumber, "ms since 1970 when it began"),
-                   needed("to", kNumber, "and when it was over"),
-                   ours("count", kNumber, "records lost, as far as known"),
-                   needed("cause", kText, "disabled, rate-limited, backlog, no auditd, …")});
+constexpr auto kGap = row(std::array{
+    our_fixed("op", "gap", "audit lost records"),
+    needed("from", kNumber, "ms since 1970 when it began"),
+    needed("to", kNumber, "and when it was over"),
+    ours("count", kNumber,
+         "records that had not come back from the kernel, or were not in auditd's log, by then"),
+    needed("cause", kText, "disabled, rate-limited, backlog, no auditd, …")});
 
 constexpr auto kIntegrity =
     row(std::array{our_fixed("op", "verify", "a verification was made"),

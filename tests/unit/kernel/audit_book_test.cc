@@ -97,6 +97,26 @@ TEST_F(Book, LateRecordIsReportedOnce) {
   EXPECT_TRUE(book_.take_late().empty());
 }
 
+TEST_F(Book, AwaitsUntilALaterOneDecides) {
+  AuditTickets tickets = hand({"a", "b", "c"});
+  EXPECT_EQ(book_.awaited(), 0U) << "their caller waits for them itself";
+  book_.abandon({tickets[0], tickets[1]}, "stuck");
+  EXPECT_EQ(book_.awaited(), 2U);
+  EXPECT_TRUE(book_.echo(echo_of(*tickets[1], 9), kPid));
+  EXPECT_EQ(book_.awaited(), 0U) << "the first is lost, the second late";
+  EXPECT_EQ(book_.take_late().size(), 1U);
+}
+
+TEST_F(Book, WhatIsGivenUpIsNotReportedAnyMore) {
+  AuditTickets tickets = hand({"a", "b"});
+  tickets[0]->acked = true;
+  book_.abandon(tickets, "stuck");
+  book_.give_up();
+  EXPECT_EQ(book_.awaited(), 1U) << "the kernel has not taken it yet";
+  EXPECT_FALSE(book_.echo(echo_of(*tickets[0], 9), kPid));
+  EXPECT_TRUE(book_.echo(echo_of(*tickets[1], 10), kPid));
+}
+
 TEST_F(Book, QueuedMessageOfACallerThatGaveUpIsNeverSent) {
   AuditTickets tickets = book_.add({message("a"), message("b")});
   EXPECT_EQ(book_.next(), tickets[0]);

@@ -6,6 +6,10 @@
 #include <gtest/gtest.h>
 #include <libaudit.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
 #include "kernel/audit_rules.h"
 
 namespace tenure::kernel {
@@ -112,6 +116,33 @@ TEST(AuditLog, TheEndOfTheLogIsReadAsAuditdWritesIt) {
   EXPECT_EQ(tail.last_ms, 1700000001000);
   EXPECT_EQ(tail.resumed_ms, 1700000002500);
   EXPECT_EQ(tail.serials, std::set<uint64_t>{41});
+}
+
+TEST(AuditLog, WhatWasRotatedAwayIsReadBackToTheTimeAskedFor) {
+  char folder[] = "/tmp/tenure-log-XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string path = std::string(folder) + "/audit.log";
+  auto write = [&](const std::string& name, int first, int count) {
+    std::ofstream file(name);
+    for (int serial = first; serial < first + count; ++serial)
+      file << "type=VIRT_CONTROL msg=audit(" << 1'700'000'000 + serial << ".000:" << serial
+           << "): pid=1 uid=0 auid=1000 ses=1 msg='" << std::string(200, 'x') << "'\n";
+  };
+  write(path + ".2", 1, 10);
+  write(path + ".1", 11, 6000);  // more than the tail
+  write(path, 6011, 2);
+  auto ms_of = [](int64_t serial) { return (1'700'000'000 + serial) * 1000; };
+  Result<AuditLogTail> all = read_audit_log_since(path, ms_of(11));
+  ASSERT_TRUE(all) << all.error().what();
+  EXPECT_EQ(all->last_serial, 6012U);
+  EXPECT_EQ(all->last_ms, ms_of(6012));
+  EXPECT_EQ(all->from_ms, ms_of(1));
+  EXPECT_EQ(all->serials.size(), 6012U);
+  Result<AuditLogTail> newer = read_audit_log_since(path, ms_of(12));
+  ASSERT_TRUE(newer);
+  EXPECT_EQ(newer->from_ms, ms_of(11)) << "no further than needed";
+  EXPECT_EQ(newer->serials.size(), 6002U);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(AuditdConfig, KeywordsAreReadInAnyCase) {

@@ -14,7 +14,7 @@ class RegistrarTest : public testing::Test {
   static constexpr char kGroup[] = "/sys/fs/cgroup/tenure-web";
 
   registrar::Journal& journal(registrar::JournalOptions options = {}) {
-    journal_ = std::make_unique<registrar::Journal>(ledger, audit, pool, system_clock(), options);
+    journal_ = std::make_unique<registrar::Journal>(ledger, audit, pool, clock, options);
     return *journal_;
   }
   registrar::RunRef ref(uint64_t number = 1) const {
@@ -74,6 +74,16 @@ class RegistrarTest : public testing::Test {
     return n;
   }
 
+  // The system's, set ahead by a test.
+  struct AheadClock final : Clock {
+    int64_t realtime_ns() const override {
+      return system_clock().realtime_ns() + ahead_ms * 1'000'000;
+    }
+    int64_t boottime_ns() const override { return system_clock().boottime_ns(); }
+    int64_t ahead_ms = 0;
+  };
+
+  AheadClock clock;
   Fate fate;
   MemoryLedger ledger{fate};
   SteppedAudit audit{fate};

@@ -19,6 +19,15 @@ asio::awaitable<Result<>> ended(registrar::Journal& journal, kernel::AuditLogTai
   co_return Result<>{};
 }
 
+asio::awaitable<Result<>> back(registrar::Journal& journal, int64_t idle_since_ms) {
+  co_await journal.audit_is_back(idle_since_ms);
+  co_return Result<>{};
+}
+
+trail::Record pause_record() {
+  return control("pause", "paused").set("virt", "kvm").set("vm", "w").set("uuid", kUuid);
+}
+
 TEST_F(RegistrarTest, WithoutAuditNothingIsGrantedAndEverythingGoesBack) {
   auto& j = journal();
   auto op = operation(j);
@@ -56,7 +65,7 @@ TEST_F(RegistrarTest, WhatAuditdDoesNotStoreIsAGap) {
   j.stored_through(mark->serial + 2);  // three of them
   j.not_stored("auditd-suspended: no room");
   ASSERT_TRUE(j.gap());
-  EXPECT_EQ(j.gap()->count, before - 3);
+  EXPECT_EQ(j.gap()->count(), before - 3);
   auto second = std::make_unique<registrar::Operation>(j, ref(2), txn("t9"), world);
   ASSERT_TRUE(intend(*second));
   Result<> refused = apply(*second);
@@ -71,6 +80,14 @@ TEST_F(RegistrarTest, WhatAuditdDoesNotStoreIsAGap) {
                            .serials = {emitted.back().serial}};
   const uint64_t missing = emitted.size() - 3 - 1;
   EXPECT_TRUE(run(pool, ended(j, log)));
+  EXPECT_TRUE(j.gap()) << "the others may follow";
+  EXPECT_TRUE(run(pool, j.write({pause_record()}))) << "and gains go on: it stores";
+  clock.ahead_ms += 3000;
+  EXPECT_TRUE(run(pool, ended(j, log)));
+  EXPECT_TRUE(j.gap()) << "nothing newer is stored, that would come behind them";
+  log.last_serial = audit.fake.emitted().back().serial;
+  log.serials.insert(log.last_serial);
+  EXPECT_TRUE(run(pool, ended(j, log)));
   EXPECT_FALSE(j.gap());
   std::vector<Line> gaps = lines_with("op", "gap");
   ASSERT_EQ(gaps.size(), 1U);
@@ -79,12 +96,100 @@ TEST_F(RegistrarTest, WhatAuditdDoesNotStoreIsAGap) {
   ASSERT_TRUE(release(j, std::move(holds)));
 }
 
+// The kernel had them in its queues when the log was seen to go on: they are in no log yet, and not
+// lost.
+TEST_F(RegistrarTest, WhatFollowsIntoTheLogIsNotCountedAsLost) {
+  auto& j = journal();
+  started(j);
+  j.not_stored("no-auditd: it ended");
+  const std::vector<kernel::AuditReceipt> emitted = audit.fake.emitted();
+  const kernel::AuditReceipt& last = emitted.back();
+  kernel::AuditLogTail log{
+      .resumed_ms = last.time_ms + 1, .restarted = true, .serials = {last.serial}};
+  log.last_serial = last.serial;
+  EXPECT_TRUE(run(pool, ended(j, log)));
+  ASSERT_TRUE(j.gap());
+  EXPECT_EQ(j.gap()->count(), emitted.size() - 1) << "so far";
+  clock.ahead_ms += 3000;
+  for (const kernel::AuditReceipt& receipt : emitted) log.serials.insert(receipt.serial);
+  ++log.last_serial;
+  EXPECT_TRUE(run(pool, ended(j, log)));
+  EXPECT_FALSE(j.gap());
+  std::vector<Line> gaps = lines_with("op", "gap");
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].get("count"), "0");
+}
+
+// What was stored before the oldest record that could be read of the log is not counted as missing.
+TEST_F(RegistrarTest, WhatTheLogDoesNotReachBackToIsNotCountedAsLost) {
+  auto& j = journal();
+  started(j);
+  j.not_stored("auditd-stuck: stopped");
+  kernel::AuditLogTail log{.last_serial = audit.fake.emitted().back().serial + 1};
+  log.last_ms = log.from_ms = audit.fake.emitted().back().time_ms + 1;
+  EXPECT_TRUE(run(pool, ended(j, log)));
+  EXPECT_FALSE(j.gap());
+  ASSERT_EQ(lines_with("op", "gap").size(), 1U);
+  EXPECT_EQ(lines_with("op", "gap")[0].get("count"), "0");
+}
+
+TEST_F(RegistrarTest, LostAndNotStoredAreBothCounted) {
+  auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
+  ASSERT_TRUE(run(pool, j.write({pause_record(), pause_record()})));
+  j.not_stored("auditd-suspended: no room");
+  audit.fake.set_mode(Mode::Drop);
+  ASSERT_TRUE(run(pool, j.write({pause_record()})));
+  audit.fake.set_mode(Mode::Confirm);
+  ASSERT_TRUE(run(pool, j.write({pause_record()})));
+  EXPECT_EQ(j.gap()->count(), 4U);
+  const std::vector<kernel::AuditReceipt> emitted = audit.fake.emitted();
+  kernel::AuditLogTail log{.last_serial = emitted.back().serial,
+                           .resumed_ms = emitted.back().time_ms + 1};
+  EXPECT_TRUE(run(pool, ended(j, log)));
+  clock.ahead_ms += 3000;
+  EXPECT_TRUE(run(pool, ended(j, log)));
+  ASSERT_EQ(lines_with("op", "gap").size(), 1U);
+  EXPECT_EQ(lines_with("op", "gap")[0].get("count"), "4");
+}
+
+// The kernel is not stuck any more, but has not got rid of what it held.
+TEST_F(RegistrarTest, AGapIsNotClosedWhileItsRecordsMayComeBack) {
+  auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
+  audit.fake.set_mode(Mode::Delay);
+  started(j);
+  EXPECT_EQ(j.gap()->count(), 8U);
+  EXPECT_TRUE(run(pool, back(j, 0)));
+  EXPECT_TRUE(run(pool, back(j, j.gap()->last_ms))) << "idle before they were given up";
+  ASSERT_TRUE(j.gap());
+  audit.fake.set_mode(Mode::Confirm);
+  EXPECT_TRUE(run(pool, back(j, 0)));
+  EXPECT_FALSE(j.gap());
+  ASSERT_EQ(lines_with("op", "gap").size(), 1U);
+  EXPECT_EQ(lines_with("op", "gap")[0].get("count"), "0");
+  ASSERT_TRUE(j.first_unstored());
+  EXPECT_EQ(j.first_unstored()->serial, audit.fake.emitted().front().serial)
+      << "auditd is to store the late ones, too";
+}
+
+TEST_F(RegistrarTest, AnIdleKernelHasNothingThatMayComeBack) {
+  auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
+  audit.fake.set_mode(Mode::Drop);
+  started(j);
+  audit.fake.set_mode(Mode::Confirm);
+  EXPECT_TRUE(run(pool, back(j, 0)));
+  ASSERT_TRUE(j.gap());
+  EXPECT_TRUE(run(pool, back(j, j.gap()->last_ms + 1)));
+  EXPECT_FALSE(j.gap());
+  ASSERT_EQ(lines_with("op", "gap").size(), 1U);
+  EXPECT_EQ(lines_with("op", "gap")[0].get("count"), "8");
+}
+
 TEST_F(RegistrarTest, ContinueGoesOnAndTheGapFollows) {
   auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
   audit.fake.set_mode(Mode::Drop);
   std::vector<Hold> holds = started(j);
   ASSERT_TRUE(j.gap());
-  EXPECT_EQ(j.gap()->count, 8U) << "7 grants and the start";
+  EXPECT_EQ(j.gap()->count(), 8U) << "7 grants and the start";
   int64_t from = j.gap()->from_ms;
   audit.fake.set_mode(Mode::Confirm);
   ASSERT_TRUE(release(j, std::move(holds)));
@@ -103,7 +208,7 @@ TEST_F(RegistrarTest, RecordsThatOnlyCameLateAreNotCountedAsLost) {
   auto& j = journal({.on_audit_loss = OnAuditLoss::Continue});
   audit.fake.set_mode(Mode::Delay);
   std::vector<Hold> holds = started(j);
-  EXPECT_EQ(j.gap()->count, 8U);
+  EXPECT_EQ(j.gap()->count(), 8U);
   audit.fake.set_mode(Mode::Confirm);
   ASSERT_TRUE(release(j, std::move(holds)));
   ASSERT_TRUE(run(pool, j.commit()));
@@ -117,7 +222,7 @@ TEST_F(RegistrarTest, LossThatGoesOnIsOneGap) {
   audit.fake.set_mode(Mode::Off);
   std::vector<Hold> holds = started(j);
   ASSERT_TRUE(release(j, std::move(holds)));
-  EXPECT_EQ(j.gap()->count, 14U);
+  EXPECT_EQ(j.gap()->count(), 14U);
   audit.fake.set_mode(Mode::Confirm);
   ASSERT_TRUE(run(
       pool,

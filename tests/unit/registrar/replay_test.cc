@@ -324,10 +324,10 @@ TEST_F(ReplayTest, AGapOutlivesTheDaemon) {
   auto& j = journal({.on_audit_loss = registrar::OnAuditLoss::Continue});
   audit.fake.set_mode(kernel::FakeAudit::Mode::Off);
   std::vector<Hold> holds = started(j);
-  uint64_t count = j.gap()->count;
+  uint64_t count = j.gap()->count();
   auto replay = ledger.replay();
   ASSERT_TRUE(replay->gap);
-  EXPECT_EQ(replay->gap->count, count);
+  EXPECT_EQ(replay->gap->count(), count);
   EXPECT_GT(replay->gap->from_ms, 0);
   audit.fake.set_mode(kernel::FakeAudit::Mode::Confirm);
   auto& next = journal({.on_audit_loss = registrar::OnAuditLoss::Continue});

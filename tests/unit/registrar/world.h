@@ -143,6 +143,8 @@ class SteppedAudit final : public kernel::Audit {
   }
   Result<kernel::AuditStatus> status() override { return fake.status(); }
   std::vector<kernel::AuditReceipt> late() override { return fake.late(); }
+  size_t awaited() override { return fake.awaited(); }
+  void give_up() override { fake.give_up(); }
   kernel::FakeAudit fake;
 
  private:
