@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "guest/answer.h"
+#include "guest/ask.h"
 #include "guest/guest.h"
 
 namespace tenure::guest {
@@ -19,31 +20,26 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 using registrar::Hold;
 
-constexpr auto kCommandTimeout = 5s;
 constexpr auto kCancelTimeout = 10s;
 constexpr auto kLook = 10ms;
 
-asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command, json arguments) {
-  co_return co_await qmp.execute(std::move(command), std::move(arguments), kCommandTimeout);
-}
+using Monitor = std::shared_ptr<qemu::Qmp>;
 
-asio::awaitable<bool> is_migrating(qemu::Qmp& qmp) {
-  json arguments = json::object();
-  std::string command = "query-migrate";
-  auto info = co_await ask(qmp, std::move(command), std::move(arguments));
+asio::awaitable<bool> is_migrating(const Monitor& monitor) {
+  qemu::Command command{"query-migrate", json::object()};
+  auto info = co_await ask(monitor, std::move(command));
   std::string status = info ? word_in(*info, "status") : "";
   co_return status == "setup" || status == "active" || status == "device" || status == "cancelling";
 }
 
-asio::awaitable<bool> is_down(qemu::Qmp& qmp) {
-  json arguments = json::object();
-  std::string command = "query-status";
-  auto info = co_await ask(qmp, std::move(command), std::move(arguments));
+asio::awaitable<bool> is_down(const Monitor& monitor) {
+  qemu::Command command{"query-status", json::object()};
+  auto info = co_await ask(monitor, std::move(command));
   co_return info&& word_in(*info, "status") == "shutdown";
 }
 
 // Whether it comes to an end. No event would tell: it may have passed before we came.
-asio::awaitable<bool> wait_while(Borrower to, asio::awaitable<bool> (*goes_on)(qemu::Qmp&)) {
+asio::awaitable<bool> wait_while(Borrower to, asio::awaitable<bool> (*goes_on)(const Monitor&)) {
   asio::steady_timer timer(to.context.executor);
   auto deadline = std::chrono::steady_clock::now() + kCancelTimeout;
   for (;;) {
@@ -57,33 +53,30 @@ asio::awaitable<bool> wait_while(Borrower to, asio::awaitable<bool> (*goes_on)(q
 }
 
 asio::awaitable<void> cancel_migration(Borrower to) {
-  json arguments = json::object();
-  std::string command = "migrate_cancel";
+  qemu::Command command{"migrate_cancel", json::object()};
   bool going_on = co_await is_migrating(to.qmp);
   if (!going_on)
     co_return;
-  (void)co_await ask(to.qmp, std::move(command), std::move(arguments));
+  (void)co_await ask(to.qmp, std::move(command));
   (void)co_await wait_while(to, is_migrating);
 }
 
 asio::awaitable<Result<>> reset_and_go(Borrower to) {
-  json arguments = json::object();
-  std::string command = "system_reset";
-  CO_TRY_OK(co_await ask(to.qmp, std::move(command), arguments));
+  qemu::Command reset{"system_reset", json::object()};
+  CO_TRY_OK(co_await ask(to.qmp, std::move(reset)));
   bool done = co_await wait_while(to, is_down);
   if (!done)
     co_return fail(Errc::Timeout, "QEMU did not reset the guest");
-  command = "cont";
-  CO_TRY_OK(co_await ask(to.qmp, std::move(command), arguments));
+  qemu::Command go{"cont", json::object()};
+  CO_TRY_OK(co_await ask(to.qmp, std::move(go)));
   co_return Result<>{};
 }
 
 // The guest has shut down for a reboot that nobody waits for any more: QEMU waits for the reset,
 // and only that brings the guest back.
 asio::awaitable<void> finish_reboot(Borrower to, registrar::Txn txn) {
-  json poweroff = {{"shutdown", "poweroff"}};
-  std::string set_action = "set-action";
-  (void)co_await ask(to.qmp, std::move(set_action), std::move(poweroff));
+  qemu::Command poweroff{"set-action", {{"shutdown", "poweroff"}}};
+  (void)co_await ask(to.qmp, std::move(poweroff));
   bool down = co_await is_down(to.qmp);
   if (!down)
     co_return;
@@ -102,9 +95,8 @@ asio::awaitable<void> finish_reboot(Borrower to, registrar::Txn txn) {
 
 asio::awaitable<void> close_names(Borrower to, const std::vector<Hold>& loans) {
   for (const Hold& loan : loans) {
-    json arguments = {{"fdname", "loan-" + loan.claim.holder}};
-    std::string command = "closefd";
-    (void)co_await ask(to.qmp, std::move(command), std::move(arguments));  // used up: NotFound
+    qemu::Command command{"closefd", {{"fdname", "loan-" + loan.claim.holder}}};
+    (void)co_await ask(to.qmp, std::move(command));  // used up: NotFound
   }
 }
 
@@ -130,9 +122,8 @@ asio::awaitable<void> end_abandoned(Borrower to, RunState& state, registrar::Txn
   }
   if (!std::exchange(state.suspended, false))
     co_return;
-  json arguments = json::object();
-  std::string command = "cont";
-  auto running = co_await ask(to.qmp, std::move(command), std::move(arguments));
+  qemu::Command command{"cont", json::object()};
+  auto running = co_await ask(to.qmp, std::move(command));
   Result<> saved = save_run(to.context.paths, state);
   if (!running)
     to.context.log(fmt::format("{}: cont: {}", state.ref.vm, running.error().what()));

@@ -182,7 +182,7 @@ class Follower {
       done = live_.seams->add_nodes(nodes_);
     std::vector<Claim*> unconfirmed = operation.unconfirmed();
     if (done)
-      done = co_await confirm(*live_.qmp, live_.state.process, facts_, *live_.seams,
+      done = co_await confirm(live_.qmp, live_.state.process, facts_, *live_.seams,
                               std::move(unconfirmed));
     if (done)
       done = co_await operation.conclude(std::nullopt);

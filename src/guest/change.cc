@@ -87,7 +87,7 @@ class Attacher {
       operation_.refuse_unconfirmed();
     CO_TRY_OK(plugged);
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
-    CO_TRY_OK(co_await confirm(*live_.qmp, live_.state.process, facts_, *live_.seams,
+    CO_TRY_OK(co_await confirm(live_.qmp, live_.state.process, facts_, *live_.seams,
                                std::move(unconfirmed)));
     live_.seams->close_nic_fds();
     co_return co_await operation_.conclude(std::nullopt);

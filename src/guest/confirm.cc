@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "guest/ask.h"
 #include "guest/file_loan.h"
 #include "kernel/net_device.h"
 
@@ -18,7 +19,6 @@ namespace {
 using model::Claim;
 using nlohmann::json;
 using trail::Kind;
-constexpr std::chrono::seconds kTimeout{5};
 
 // QEMU's answers, each asked for once, and only if a claim is borne out by it.
 struct Answers {
@@ -41,15 +41,6 @@ constexpr Question kQuestions[] = {
     {Kind::Vcpu, "query-cpus-fast", &Answers::cpus},
     {Kind::Iothread, "query-iothreads", &Answers::iothreads},
 };
-
-asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command) {
-  json arguments = json::object();
-  std::string name = command;
-  auto answer = co_await qmp.execute(std::move(command), std::move(arguments), kTimeout);
-  if (!answer)
-    co_return std::unexpected(std::move(answer).error().context(name));
-  co_return answer;
-}
 
 Error not_borne_out(const Claim& claim, std::string_view what) {
   return Error{Errc::Internal,
@@ -239,20 +230,20 @@ Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId
   return {};
 }
 
-asio::awaitable<Result<>> ask_about(qemu::Qmp& qmp, const std::vector<Claim*>& claims,
-                                    Answers& answers) {
+asio::awaitable<Result<>> ask_about(const std::shared_ptr<qemu::Qmp>& qmp,
+                                    const std::vector<Claim*>& claims, Answers& answers) {
   for (const Question& question : kQuestions) {
     auto is_of = [&](const Claim* claim) { return claim->record.kind == question.kind; };
     if (std::ranges::none_of(claims, is_of))
       continue;
-    std::string query(question.command);
+    qemu::Command query{std::string(question.command), json::object()};
     CO_TRY(answers.*question.answer, co_await ask(qmp, std::move(query)));
   }
   // A guest that runs, or was saved, may have a balloon, which holds some of its memory.
   auto is_memory = [](const Claim* claim) { return claim->record.kind == Kind::Mem; };
   if (std::ranges::none_of(claims, is_memory))
     co_return Result<>{};
-  std::string query = "query-balloon";
+  qemu::Command query{"query-balloon", json::object()};
   if (auto balloon = co_await ask(qmp, std::move(query)))
     answers.balloon = std::move(*balloon);
   co_return Result<>{};
@@ -287,13 +278,14 @@ uint64_t memory_kib_of(const json& summary, const json& balloon) {
          1024;
 }
 
-asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::ProcessId process,
-                                                    const Facts& facts, const RunSeams& seams,
+asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
+                                                    kernel::ProcessId process, const Facts& facts,
+                                                    const RunSeams& seams,
                                                     std::vector<Claim*> claims) {
   Answers answers;
   Result<> asked = fail(Errc::Lost, "no monitor to QEMU");
   if (qmp != nullptr)
-    asked = co_await ask_about(*qmp, claims, answers);
+    asked = co_await ask_about(qmp, claims, answers);
   auto files = kernel::open_files(process.pid);
   if (files)
     answers.files = *files;
@@ -312,8 +304,9 @@ asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::Proc
   co_return verdicts;
 }
 
-asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, const Facts& facts,
-                                  const RunSeams& seams, std::vector<Claim*> claims) {
+asio::awaitable<Result<>> confirm(const std::shared_ptr<qemu::Qmp>& qmp, kernel::ProcessId process,
+                                  const Facts& facts, const RunSeams& seams,
+                                  std::vector<Claim*> claims) {
   Answers answers;
   CO_TRY(answers.files, kernel::open_files(process.pid));
   CO_TRY_OK(co_await ask_about(qmp, claims, answers));

@@ -17,15 +17,17 @@ namespace tenure::guest {
 
 // Completes the claims' records with what only QEMU knows (the path of a pty, the size of memory).
 // The error names the first claim that QEMU does not bear out.
-asio::awaitable<Result<>> confirm(qemu::Qmp& qmp, kernel::ProcessId process, const Facts& facts,
-                                  const RunSeams& seams, std::vector<model::Claim*> claims);
+asio::awaitable<Result<>> confirm(const std::shared_ptr<qemu::Qmp>& qmp, kernel::ProcessId process,
+                                  const Facts& facts, const RunSeams& seams,
+                                  std::vector<model::Claim*> claims);
 
 // The same for each claim by itself, for a QEMU of which it is not known how far it got: a value
 // where it bears the claim out (and the claim's record is complete then), else why not. Without a
 // monitor (null) only what its open files show is borne out. A NetOpen claim is one of its open
 // descriptors of that device.
-asio::awaitable<std::vector<Result<>>> confirm_each(qemu::Qmp* qmp, kernel::ProcessId process,
-                                                    const Facts& facts, const RunSeams& seams,
+asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
+                                                    kernel::ProcessId process, const Facts& facts,
+                                                    const RunSeams& seams,
                                                     std::vector<model::Claim*> claims);
 
 // What the guest has, in KiB, by QEMU's answers to query-memory-size-summary and query-balloon

@@ -11,6 +11,7 @@
 #include <span>
 
 #include "guest/answer.h"
+#include "guest/ask.h"
 #include "guest/file_loan.h"
 #include "registrar/offload.h"
 
@@ -20,7 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto kCommandTimeout = 60s;
+constexpr auto kFileTimeout = 60s;
 // How long the memory may stand still on its way to the file.
 constexpr auto kStall = 60s;
 constexpr std::array<std::string_view, 4> kDumpFormats{"elf", "kdump-zlib", "kdump-lzo",
@@ -52,7 +53,7 @@ asio::awaitable<Result<>> with_file(Live& live, Request request, registrar::Txn 
   Borrower to{.context = live.context,
               .state = live.state,
               .seams = *live.seams,
-              .qmp = *live.qmp,
+              .qmp = live.qmp,
               .holds = live.holds};
   auto loan = std::make_unique<FileLoan>(to, std::move(txn));
   auto name = co_await loan->lend(file, request.role, request.by);
@@ -76,15 +77,6 @@ asio::awaitable<Result<>> with_file(Live& live, Request request, registrar::Txn 
   co_return done;
 }
 
-asio::awaitable<Result<json>> ask(Live& live, std::string command, json arguments) {
-  std::string name = command;
-  auto answer =
-      co_await live.qmp->execute(std::move(command), std::move(arguments), kCommandTimeout);
-  if (!answer)
-    co_return std::unexpected(std::move(answer).error().context(name));
-  co_return answer;
-}
-
 // DUMP_COMPLETED, or why it does not come.
 asio::awaitable<Result<json>> await_dump(Live& live, std::shared_ptr<Events::Expected> end) {
   for (int64_t before = -1;;) {
@@ -94,9 +86,8 @@ asio::awaitable<Result<json>> await_dump(Live& live, std::shared_ptr<Events::Exp
       co_return result;
     }
     end = live.events.expect([](const qemu::QmpEvent& e) { return e.name == "DUMP_COMPLETED"; });
-    json arguments = json::object();
-    std::string command = "query-dump";
-    CO_TRY(json now, co_await ask(live, std::move(command), std::move(arguments)));
+    qemu::Command command{"query-dump", json::object()};
+    CO_TRY(json now, co_await ask(live, std::move(command), {}, kFileTimeout));
     if (word_in(now, "status") != "active") {
       json result = {{"result", std::move(now)}};
       co_return result;
@@ -113,8 +104,8 @@ asio::awaitable<Result<>> dump_to(Live& live, std::string name, std::string form
   json arguments = {{"paging", false}, {"protocol", "fd:" + name}, {"detach", true}};
   if (format != "elf")
     arguments["format"] = format;
-  std::string command = "dump-guest-memory";
-  CO_TRY_OK(co_await ask(live, std::move(command), std::move(arguments)));
+  qemu::Command command{"dump-guest-memory", std::move(arguments)};
+  CO_TRY_OK(co_await ask(live, std::move(command), {}, kFileTimeout));
   CO_TRY(json result, co_await await_dump(live, std::move(end)));
   if (word_in(member(result, "result"), "status") == "completed")
     co_return Result<>{};
@@ -124,9 +115,8 @@ asio::awaitable<Result<>> dump_to(Live& live, std::string name, std::string form
 }
 
 asio::awaitable<Result<>> picture_to(Live& live, std::string name, std::string format) {
-  json arguments = {{"filename", name}, {"format", format}};
-  std::string command = "screendump";
-  CO_TRY_OK(co_await ask(live, std::move(command), std::move(arguments)));
+  qemu::Command command{"screendump", {{"filename", name}, {"format", format}}};
+  CO_TRY_OK(co_await ask(live, std::move(command), {}, kFileTimeout));
   co_return Result<>{};
 }
 

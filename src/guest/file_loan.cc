@@ -10,6 +10,8 @@
 #include <asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
 
+#include "guest/ask.h"
+
 namespace tenure::guest {
 namespace {
 
@@ -17,7 +19,6 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 using registrar::Hold;
 
-constexpr auto kCommandTimeout = 10s;
 // QEMU closes a file in its main loop, some time after the event that it is done; there is no event
 // for that.
 constexpr auto kCloseTimeout = 5s;
@@ -51,16 +52,6 @@ std::vector<model::Claim> claims_on(const kernel::HostFile& file, std::string_vi
   }
   claims.push_back(model::claim_of(std::move(lent)));
   return claims;
-}
-
-asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command, json arguments,
-                                  std::vector<int> fds = {}) {
-  std::string name = command;
-  auto answer = co_await qmp.execute(std::move(command), std::move(arguments), kCommandTimeout,
-                                     std::move(fds));
-  if (!answer)
-    co_return std::unexpected(std::move(answer).error().context(name));
-  co_return answer;
 }
 
 asio::awaitable<void> until_closed(Borrower to, const std::vector<Hold>& loans) {
@@ -98,16 +89,13 @@ asio::awaitable<Result<std::vector<Hold>>> end_loans(Borrower to, registrar::Txn
 
 asio::awaitable<Result<>> FileLoan::give(const kernel::HostFile& file) {
   std::vector<int> fds{file.fd.get()};
-  json arguments = json::object();
   if (by_ == LoanBy::Name) {
-    arguments = {{"fdname", name_}};
-    std::string command = "getfd";
-    CO_TRY_OK(co_await ask(to_.qmp, std::move(command), std::move(arguments), std::move(fds)));
+    qemu::Command command{"getfd", {{"fdname", name_}}};
+    CO_TRY_OK(co_await ask(to_.qmp, std::move(command), std::move(fds)));
     co_return Result<>{};
   }
-  std::string command = "add-fd";
-  CO_TRY(json answer,
-         co_await ask(to_.qmp, std::move(command), std::move(arguments), std::move(fds)));
+  qemu::Command command{"add-fd", json::object()};
+  CO_TRY(json answer, co_await ask(to_.qmp, std::move(command), std::move(fds)));
   if (!answer.is_object() || !answer.contains("fdset-id") ||
       !answer["fdset-id"].is_number_integer())
     co_return fail(Errc::Corrupt, "add-fd: no fdset-id in QEMU's answer");
@@ -157,10 +145,11 @@ asio::awaitable<Result<std::string>> FileLoan::lend(const kernel::HostFile& file
 
 // Refused where the command has used it up, or QEMU is gone.
 asio::awaitable<void> FileLoan::take_back() {
-  json arguments = by_ == LoanBy::Name ? json{{"fdname", name_}} : json{{"fdset-id", fdset_}};
-  std::string command = by_ == LoanBy::Name ? "closefd" : "remove-fd";
+  qemu::Command command{"closefd", {{"fdname", name_}}};
+  if (by_ == LoanBy::FdSet)
+    command = {"remove-fd", {{"fdset-id", fdset_}}};
   if (by_ == LoanBy::Name || fdset_ >= 0)
-    (void)co_await ask(to_.qmp, std::move(command), std::move(arguments));
+    (void)co_await ask(to_.qmp, std::move(command));
 }
 
 asio::awaitable<Result<>> FileLoan::end(std::string why) {

@@ -21,7 +21,7 @@ struct Borrower {
   Context& context;
   const RunState& state;
   RunSeams& seams;
-  qemu::Qmp& qmp;
+  const std::shared_ptr<qemu::Qmp>& qmp;  // where it is kept
   std::vector<registrar::Hold>& holds;
 };
 

@@ -116,7 +116,7 @@ asio::awaitable<void> Guest::look_again(std::string why) {
     Borrower to{.context = live_.context,
                 .state = live_.state,
                 .seams = *live_.seams,
-                .qmp = *live_.qmp,
+                .qmp = live_.qmp,
                 .holds = live_.holds};
     own = txn;
     co_await end_abandoned(to, live_.state, std::move(own));

@@ -5,27 +5,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "guest/ask.h"
+
 namespace tenure::guest {
 namespace {
 
-using namespace std::chrono_literals;
 using nlohmann::json;
-
-constexpr auto kCommandTimeout = 5s;
-
-asio::awaitable<Result<>> ask(Live& live, std::string command, json arguments) {
-  std::string name = command;
-  auto answer =
-      co_await live.qmp->execute(std::move(command), std::move(arguments), kCommandTimeout);
-  if (!answer)
-    co_return std::unexpected(std::move(answer).error().context(name));
-  co_return Result<>{};
-}
-
-asio::awaitable<Result<>> ask(Live& live, std::string command) {
-  json arguments = json::object();
-  co_return co_await ask(live, std::move(command), std::move(arguments));
-}
 
 std::shared_ptr<Events::Expected> expect(Live& live, std::string name) {
   return live.events.expect(
@@ -34,14 +19,14 @@ std::shared_ptr<Events::Expected> expect(Live& live, std::string name) {
 
 // What QEMU does when the guest has shut down: poweroff ends it, pause keeps it.
 asio::awaitable<Result<>> on_shutdown(Live& live, std::string action) {
-  json arguments = {{"shutdown", action}};
-  std::string command = "set-action";
-  co_return co_await ask(live, std::move(command), std::move(arguments));
+  qemu::Command command{"set-action", {{"shutdown", action}}};
+  CO_TRY_OK(co_await ask(live, std::move(command)));
+  co_return Result<>{};
 }
 
 asio::awaitable<Result<>> press_and_reset(Live& live, std::chrono::seconds timeout) {
   auto down = expect(live, "SHUTDOWN");
-  std::string command = "system_powerdown";
+  qemu::Command command{"system_powerdown", json::object()};
   CO_TRY_OK(co_await ask(live, std::move(command)));
   auto event = co_await down->wait(timeout);
   if (!event)
@@ -51,13 +36,14 @@ asio::awaitable<Result<>> press_and_reset(Live& live, std::chrono::seconds timeo
                                timeout.count(), live.state.ref.vm));
   // QEMU refuses `cont` until it has done the reset, which it only notes at first.
   auto done = expect(live, "RESET");
-  command = "system_reset";
+  command = {"system_reset", json::object()};
   CO_TRY_OK(co_await ask(live, std::move(command)));
   auto reset = co_await done->wait(kCommandTimeout);
   if (!reset)
     co_return fail(Errc::Timeout, "QEMU did not reset the guest");
-  command = "cont";
-  co_return co_await ask(live, std::move(command));
+  command = {"cont", json::object()};
+  CO_TRY_OK(co_await ask(live, std::move(command)));
+  co_return Result<>{};
 }
 
 }  // namespace

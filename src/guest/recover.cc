@@ -7,6 +7,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/use_awaitable.hpp>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -17,6 +21,8 @@
 #include "base/file.h"
 #include "base/unix_socket.h"
 #include "guest/abandoned.h"
+#include "guest/answer.h"
+#include "guest/ask.h"
 #include "guest/confirm.h"
 #include "guest/uids.h"
 #include "registrar/settle.h"
@@ -31,6 +37,8 @@ using trail::Record;
 
 constexpr auto kMonitorTimeout = 5s;
 constexpr int kKillTimeoutMs = 30'000;
+// Before each further try.
+constexpr std::array<std::chrono::milliseconds, 3> kAgain{20ms, 200ms, 1s};
 
 // What the kernel has of one run.
 class Recovery {
@@ -54,6 +62,7 @@ class Recovery {
     prepare();
     find_process();
     if (pidfd_ && run_.started) {
+      co_await fence_at_last();
       auto adopted = co_await adopt();
       if (adopted)
         co_return adopted;
@@ -87,6 +96,11 @@ class Recovery {
     options_.uid = state_.uid;
     options_.base_devices = context_.settings.base_devices;
     options_.runtime_dir = run_dir(context_.paths, run_.ref.uuid) + "/sockets";
+    open_fence();
+  }
+
+  void open_fence() {
+    fence_error_.clear();
     seams_ = std::make_unique<RunSeams>(*domain_, options_, context_.mounts,
                                         context_.fence(options_.fence));
     // Also after another boot, or what seems to be one: only the kernel knows what is gone.
@@ -143,14 +157,12 @@ class Recovery {
       co_return fail(Errc::Lost, fence_error_);
     if (domain_->name.empty())
       co_return fail(Errc::NotFound, "its definition is lost");
-    CO_TRY(UniqueFd socket, connect_unix(monitor_path(context_.paths, run_.ref.uuid)));
-    CO_TRY(auto qmp,
-           co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout));
-    CO_TRY_OK(co_await resume_if_never_run(*qmp));
+    CO_TRY(auto qmp, co_await monitor_at_last());
+    CO_TRY_OK(co_await resume_if_never_run(qmp));
     CO_TRY_OK(co_await settle_changes(qmp));
     seams_->set_process(state_.process);
     Borrower to{
-        .context = context_, .state = state_, .seams = *seams_, .qmp = *qmp, .holds = run_.holds};
+        .context = context_, .state = state_, .seams = *seams_, .qmp = qmp, .holds = run_.holds};
     registrar::Txn ending = txn_;
     co_await end_abandoned(to, state_, std::move(ending));
     Record record = recovery_record("adopted");
@@ -174,7 +186,7 @@ class Recovery {
   asio::awaitable<Result<>> settle_changes(std::shared_ptr<qemu::Qmp> qmp) {
     if (run_.pending.empty())
       co_return Result<>{};
-    co_await look_at_qemu(qmp.get());
+    co_await look_at_qemu(qmp);
     auto present = [this](uint64_t index, const model::Claim& claim) {
       return is_held(index, claim);
     };
@@ -188,15 +200,13 @@ class Recovery {
   }
 
   // The daemon died after op=start was recorded and before `cont`.
-  asio::awaitable<Result<>> resume_if_never_run(qemu::Qmp& qmp) {
-    std::string command = "query-status";
-    nlohmann::json arguments = nlohmann::json::object();
-    CO_TRY(nlohmann::json status,
-           co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
-    if (status.value("status", "") != "prelaunch")
+  asio::awaitable<Result<>> resume_if_never_run(std::shared_ptr<qemu::Qmp> qmp) {
+    qemu::Command command{"query-status", nlohmann::json::object()};
+    CO_TRY(nlohmann::json status, co_await ask(qmp, std::move(command), {}, kMonitorTimeout));
+    if (word_in(status, "status") != "prelaunch")
       co_return Result<>{};
-    command = "cont";
-    CO_TRY_OK(co_await qmp.execute(std::move(command), arguments, kMonitorTimeout));
+    command = {"cont", nlohmann::json::object()};
+    CO_TRY_OK(co_await ask(qmp, std::move(command), {}, kMonitorTimeout));
     co_return Result<>{};
   }
 
@@ -240,7 +250,7 @@ class Recovery {
 
   // What a QEMU that lives holds of the intents without a result: asked before it is ended, for
   // afterwards nobody can tell. Its records are completed by what it says.
-  asio::awaitable<void> look_at_qemu(qemu::Qmp* qmp) {
+  asio::awaitable<void> look_at_qemu(std::shared_ptr<qemu::Qmp> qmp) {
     std::vector<registrar::Pending*> asked;
     std::vector<model::Claim> claims;
     for (registrar::Pending& pending : run_.pending) {
@@ -268,13 +278,42 @@ class Recovery {
     }
   }
 
-  asio::awaitable<std::shared_ptr<qemu::Qmp>> monitor() {
-    auto socket = connect_unix(monitor_path(context_.paths, run_.ref.uuid));
-    if (!socket)
-      co_return nullptr;
-    UniqueFd fd = std::move(*socket);
-    auto qmp = co_await qemu::open_qmp(context_.executor, std::move(fd), kMonitorTimeout);
-    co_return qmp ? *qmp : nullptr;
+  asio::awaitable<Result<std::shared_ptr<qemu::Qmp>>> monitor() {
+    CO_TRY(UniqueFd socket, connect_unix(monitor_path(context_.paths, run_.ref.uuid)));
+    co_return co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout);
+  }
+
+  // An error of a moment, ours or QEMU's, is no reason to end a guest. One that does not answer has
+  // been given its time.
+  asio::awaitable<Result<std::shared_ptr<qemu::Qmp>>> monitor_at_last() {
+    for (std::chrono::milliseconds delay : kAgain) {
+      auto qmp = co_await monitor();
+      if (qmp || qmp.error().code() == Errc::Timeout || has_ended())
+        co_return qmp;
+      co_await pause(delay);
+    }
+    co_return co_await monitor();
+  }
+
+  // The same for its fence, without which it may not go on.
+  asio::awaitable<void> fence_at_last() {
+    for (std::chrono::milliseconds delay : kAgain) {
+      if (fence_error_.empty() || has_ended())
+        co_return;
+      co_await pause(delay);
+      open_fence();
+    }
+  }
+
+  asio::awaitable<void> pause(std::chrono::milliseconds delay) {
+    asio::steady_timer timer(context_.executor, delay);
+    asio::error_code error;
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+  }
+
+  bool has_ended() const {
+    pollfd exit{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+    return poll(&exit, 1, 0) == 1;
   }
 
   // By the index of the intent: two claims may read alike.
@@ -306,8 +345,9 @@ class Recovery {
 
   asio::awaitable<Result<>> close() {
     if (pidfd_) {
-      std::shared_ptr<qemu::Qmp> qmp = co_await monitor();
-      co_await look_at_qemu(qmp.get());
+      auto asked = co_await monitor();
+      std::shared_ptr<qemu::Qmp> qmp = asked ? std::move(*asked) : nullptr;
+      co_await look_at_qemu(qmp);
       if (qmp)
         qmp->close();
     }

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "guest/answer.h"
+#include "guest/ask.h"
 #include "guest/save_header.h"
 #include "registrar/offload.h"
 
@@ -21,25 +22,11 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto kCommandTimeout = 10s;
 // How long the stream may stand still before the operation gives up.
 constexpr auto kStall = 60s;
 // Bytes a second; QEMU's own limit is made for networks (qapi/migration.json). The largest it
 // takes.
 constexpr uint64_t kNoLimit = 0x7FFFFFFFFFF00000;
-
-asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command, json arguments) {
-  std::string name = command;
-  auto answer = co_await qmp.execute(std::move(command), std::move(arguments), kCommandTimeout);
-  if (!answer)
-    co_return std::unexpected(std::move(answer).error().context(name));
-  co_return answer;
-}
-
-asio::awaitable<Result<json>> ask(qemu::Qmp& qmp, std::string command) {
-  json arguments = json::object();
-  co_return co_await ask(qmp, std::move(command), std::move(arguments));
-}
 
 bool is_over(const std::string& status) {
   return status == "completed" || status == "failed" || status == "cancelled";
@@ -51,25 +38,24 @@ std::shared_ptr<Events::Expected> expect_end(Events& events) {
   });
 }
 
-asio::awaitable<Result<>> prepare(qemu::Qmp& qmp) {
-  json arguments = {{"capabilities", {{{"capability", "events"}, {"state", true}}}}};
-  std::string command = "migrate-set-capabilities";
-  CO_TRY_OK(co_await ask(qmp, std::move(command), std::move(arguments)));
-  command = "migrate-set-parameters";
-  arguments = {{"max-bandwidth", kNoLimit}};
-  CO_TRY_OK(co_await ask(qmp, std::move(command), std::move(arguments)));
+asio::awaitable<Result<>> prepare(const std::shared_ptr<qemu::Qmp>& qmp) {
+  json events = {{"capability", "events"}, {"state", true}};
+  qemu::Command command{"migrate-set-capabilities", {{"capabilities", json::array({events})}}};
+  CO_TRY_OK(co_await ask(qmp, std::move(command)));
+  command = {"migrate-set-parameters", {{"max-bandwidth", kNoLimit}}};
+  CO_TRY_OK(co_await ask(qmp, std::move(command)));
   co_return Result<>{};
 }
 
 // The end of the migration, as QEMU's event says; Timeout when nothing moves any more.
-asio::awaitable<Result<std::string>> await_end(qemu::Qmp& qmp,
+asio::awaitable<Result<std::string>> await_end(const std::shared_ptr<qemu::Qmp>& qmp,
                                                std::shared_ptr<Events::Expected> end) {
   auto waited = co_await end->wait(kStall);
   if (waited) {
     std::string status = word_in(*waited, "status");
     co_return status;
   }
-  std::string command = "query-migrate";
+  qemu::Command command{"query-migrate", json::object()};
   CO_TRY(json info, co_await ask(qmp, std::move(command)));
   std::string status = word_in(info, "status");
   co_return status;
@@ -88,7 +74,7 @@ class Saver {
         loan_({.context = live.context,
                .state = live.state,
                .seams = *live.seams,
-               .qmp = *live.qmp,
+               .qmp = live.qmp,
                .holds = live.holds},
               std::move(txn)) {}
 
@@ -130,15 +116,15 @@ class Saver {
   // libvirt stops the guest first as well: its state is that of the request, and it cannot outrun
   // the writing.
   asio::awaitable<Result<>> suspend() {
-    std::string command = "query-status";
-    CO_TRY(json status, co_await ask(*live_.qmp, std::move(command)));
+    qemu::Command command{"query-status", json::object()};
+    CO_TRY(json status, co_await ask(live_.qmp, std::move(command)));
     was_running_ = flag_in(status, "running");
     if (!was_running_)
       co_return Result<>{};
     live_.state.suspended = true;
     CO_TRY_OK(save_run(live_.context.paths, live_.state));
-    command = "stop";
-    CO_TRY_OK(co_await ask(*live_.qmp, std::move(command)));
+    command = {"stop", json::object()};
+    CO_TRY_OK(co_await ask(live_.qmp, std::move(command)));
     co_return Result<>{};
   }
 
@@ -156,18 +142,17 @@ class Saver {
   }
 
   asio::awaitable<Result<>> stream(std::string name) {
-    CO_TRY_OK(co_await prepare(*live_.qmp));
+    CO_TRY_OK(co_await prepare(live_.qmp));
     auto end = expect_end(live_.events);
-    json arguments = {{"uri", "fd:" + name}};
-    std::string command = "migrate";
-    CO_TRY_OK(co_await ask(*live_.qmp, std::move(command), std::move(arguments)));
+    qemu::Command command{"migrate", {{"uri", "fd:" + name}}};
+    CO_TRY_OK(co_await ask(live_.qmp, std::move(command)));
     std::string status;
     for (uint64_t before = 0;;) {
-      CO_TRY(status, co_await await_end(*live_.qmp, end));
+      CO_TRY(status, co_await await_end(live_.qmp, end));
       if (is_over(status))
         break;
-      command = "query-migrate";
-      CO_TRY(json info, co_await ask(*live_.qmp, std::move(command)));
+      command = {"query-migrate", json::object()};
+      CO_TRY(json info, co_await ask(live_.qmp, std::move(command)));
       uint64_t now = progress_of(info);
       if (now == before)
         co_return co_await give_up();
@@ -181,8 +166,8 @@ class Saver {
 
   asio::awaitable<Result<>> give_up() {
     auto end = expect_end(live_.events);
-    std::string command = "migrate_cancel";
-    auto cancelled = co_await ask(*live_.qmp, std::move(command));
+    qemu::Command command{"migrate_cancel", json::object()};
+    auto cancelled = co_await ask(live_.qmp, std::move(command));
     if (cancelled)
       co_await end->wait(kCommandTimeout);
     co_return fail(Errc::Timeout,
@@ -191,8 +176,8 @@ class Saver {
 
   // QEMU 7.2 says why in query-migrate only where it knows; a full disk it does not name.
   asio::awaitable<Result<>> explain(std::string status) {
-    std::string command = "query-migrate";
-    auto info = co_await ask(*live_.qmp, std::move(command));
+    qemu::Command command{"query-migrate", json::object()};
+    auto info = co_await ask(live_.qmp, std::move(command));
     std::string why = info ? word_in(*info, "error-desc") : "";
     if (why.empty()) {
       std::string page(kSaveAlign, '\0');
@@ -236,8 +221,8 @@ class Saver {
   asio::awaitable<void> go_on() {
     if (!live_.state.suspended)
       co_return;
-    std::string command = "cont";
-    auto running = co_await ask(*live_.qmp, std::move(command));
+    qemu::Command command{"cont", json::object()};
+    auto running = co_await ask(live_.qmp, std::move(command));
     // Without a monitor it goes on once that is found again (end_abandoned).
     live_.state.suspended = !running && running.error().code() == Errc::Lost;
     Result<> saved = save_run(live_.context.paths, live_.state);
@@ -390,9 +375,8 @@ asio::awaitable<Result<>> load(Borrower to, Events& events, const Saved& saved,
   std::string role = "restore";
   CO_TRY(std::string name, co_await loan->lend(saved.file, std::move(role), LoanBy::Name));
   auto end = expect_end(events);
-  json arguments = {{"uri", "fd:" + name}};
-  std::string command = "migrate-incoming";
-  auto begun = co_await ask(to.qmp, std::move(command), std::move(arguments));
+  qemu::Command command{"migrate-incoming", {{"uri", "fd:" + name}}};
+  auto begun = co_await ask(to.qmp, std::move(command));
   std::string status = "failed";
   Result<> done;
   if (!begun)

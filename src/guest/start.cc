@@ -107,7 +107,7 @@ class Starter {
     if (saved_)
       CO_TRY_OK(co_await restore());
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
-    CO_TRY_OK(co_await confirm(*qmp_, state_.process, facts_, *seams_, std::move(unconfirmed)));
+    CO_TRY_OK(co_await confirm(qmp_, state_.process, facts_, *seams_, std::move(unconfirmed)));
     seams_->close_nic_fds();
     CO_TRY_OK(co_await set_balloon());
     CO_TRY_OK(co_await announce());
@@ -122,7 +122,7 @@ class Starter {
     qmp_->on_close([this](const Error&) { events_.close(); });
     seams_->set_process(state_.process);
     Borrower to{
-        .context = context_, .state = state_, .seams = *seams_, .qmp = *qmp_, .holds = loans_left_};
+        .context = context_, .state = state_, .seams = *seams_, .qmp = qmp_, .holds = loans_left_};
     Events& events = events_;
     registrar::Txn txn = operation_.txn();
     Result<> done = co_await load(to, events, *saved_, std::move(txn));

@@ -146,7 +146,7 @@ class Inserter {
       operation_.refuse_unconfirmed();
     CO_TRY_OK(inserted);
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
-    CO_TRY_OK(co_await confirm(*live_.qmp, live_.state.process, facts_, *live_.seams,
+    CO_TRY_OK(co_await confirm(live_.qmp, live_.state.process, facts_, *live_.seams,
                                std::move(unconfirmed)));
     co_return co_await operation_.conclude(std::nullopt);
   }
