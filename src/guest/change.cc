@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -255,6 +256,21 @@ Result<> check_unused(const Live& live, const domain::Domain& device) {
   return {};
 }
 
+// Where tenured died between handing the fds of an interface over and making a netdev of them, QEMU
+// has them open under the names of give(). It does not know those that were used, or never given.
+asio::awaitable<void> close_given(Live& live, const domain::Domain& device) {
+  static constexpr std::array<std::string_view, 2> kWhat{"tap", "vhost"};
+  for (const domain::Interface& nic : device.interfaces) {
+    const uint32_t queues = nic.queues.value_or(1);
+    for (size_t i = 0; live.qmp && i < kWhat.size() * queues; ++i) {
+      std::string name =
+          fmt::format("{}-{}-{}", kWhat[i % kWhat.size()], nic.info.alias, i / kWhat.size());
+      qemu::Command command{"closefd", {{"fdname", name}}};
+      (void)co_await ask(live, std::move(command));
+    }
+  }
+}
+
 }  // namespace
 
 asio::awaitable<Result<std::string>> attach(Live& live, std::string xml, std::string source,
@@ -275,6 +291,7 @@ asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::stri
     (void)co_await steer_job(live, std::move(disk), std::move(action), std::move(own));
   }
   Result<> removed = co_await remove_backends(live, device);
+  co_await close_given(live, device);
   co_await wait_until_closed(live, device);
   registrar::Txn own = txn;
   std::string reason = why;
