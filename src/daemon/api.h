@@ -12,7 +12,7 @@
 #include "daemon/guests.h"
 #include "daemon/integrity.h"
 #include "daemon/witness.h"
-#include "guest/context.h"
+#include "guest/run/context.h"
 
 namespace tenure::daemon {
 

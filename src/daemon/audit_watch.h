@@ -5,7 +5,7 @@
 
 #include <asio/awaitable.hpp>
 
-#include "guest/context.h"
+#include "guest/run/context.h"
 #include "kernel/audit_state.h"
 
 namespace tenure::daemon {

@@ -8,8 +8,8 @@
 #include "base/paths.h"
 #include "base/result.h"
 #include "daemon/witness.h"
-#include "guest/context.h"
-#include "guest/drift.h"
+#include "guest/run/context.h"
+#include "guest/run/drift.h"
 #include "kernel/cgroup.h"
 #include "registrar/journal.h"
 

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "daemon/guests.h"
-#include "guest/context.h"
+#include "guest/run/context.h"
 #include "kernel/fence.h"
 
 namespace tenure::daemon {

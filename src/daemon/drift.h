@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "daemon/guests.h"
-#include "guest/context.h"
-#include "guest/drift.h"
+#include "guest/run/context.h"
+#include "guest/run/drift.h"
 
 namespace tenure::daemon {
 

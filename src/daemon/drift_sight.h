@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "guest/guest.h"
-#include "guest/live_check.h"
+#include "guest/run/live_check.h"
 #include "kernel/watch.h"
 
 namespace tenure::daemon {

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "daemon/guests.h"
-#include "guest/save.h"
+#include "guest/change/save.h"
 
 namespace tenure::daemon {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "base/identity.h"
 #include "daemon/guests.h"
-#include "guest/context.h"
-#include "guest/live_check.h"
+#include "guest/run/context.h"
+#include "guest/run/live_check.h"
 
 namespace tenure::daemon {
 

@@ -6,7 +6,7 @@
 #include <asio/awaitable.hpp>
 
 #include "daemon/config.h"
-#include "guest/context.h"
+#include "guest/run/context.h"
 
 namespace tenure::daemon {
 

@@ -8,8 +8,8 @@
 #include "daemon/drift.h"
 #include "daemon/guests.h"
 #include "daemon/witness.h"
-#include "guest/context.h"
-#include "guest/live_check.h"
+#include "guest/run/context.h"
+#include "guest/run/live_check.h"
 
 namespace tenure::daemon {
 

@@ -13,11 +13,11 @@
 #include <nlohmann/json.hpp>
 
 #include "domain/change.h"
-#include "guest/amount.h"
-#include "guest/block_job.h"
-#include "guest/chain.h"
-#include "guest/reboot.h"
-#include "guest/wiring.h"
+#include "guest/change/amount.h"
+#include "guest/change/block_job.h"
+#include "guest/change/chain.h"
+#include "guest/change/reboot.h"
+#include "guest/run/wiring.h"
 
 namespace tenure::guest {
 namespace {
@@ -32,22 +32,6 @@ constexpr auto kKillTimeout = 30s;
 constexpr auto kRebootTimeout = 60s;  // for the guest to shut down
 
 }  // namespace
-
-trail::Record control_record(std::string_view op, std::string_view reason, const RunState& state,
-                             bool kvm) {
-  trail::Record record(trail::Kind::Control);
-  record.set("op", op).set("reason", reason);
-  record.set("vm-pid", static_cast<uint64_t>(state.process.pid));
-  if (!state.fence.empty())  // lost with the runtime folder
-    record.set("fence", state.fence);
-  record.set("accel", kvm ? "kvm" : "tcg");
-  const std::string& cgroup = state.cgroup_v2.empty() ? state.cgroup_v1 : state.cgroup_v2;
-  if (!cgroup.empty())
-    record.set("cgroup", cgroup);
-  if (state.uid)
-    record.set("uid", uint64_t{*state.uid});
-  return record;
-}
 
 Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptions options,
              RunState state, std::unique_ptr<RunSeams> seams, std::vector<Hold> holds,
@@ -395,6 +379,14 @@ asio::awaitable<Result<>> Guest::kill(registrar::Txn txn, std::string why) {
     co_return sent;
   auto deadline = std::chrono::steady_clock::now() + kKillTimeout;
   co_return co_await until_ended(deadline);
+}
+
+LiveReport live_check(const Guest& guest, LiveParts parts) {
+  return live_check(LiveSubject{.state = guest.state(),
+                                .options = guest.options(),
+                                .holds = guest.holds(),
+                                .seams = guest.seams(),
+                                .parts = parts});
 }
 
 }  // namespace tenure::guest

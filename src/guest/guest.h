@@ -12,15 +12,17 @@
 #include <vector>
 
 #include "domain/domain.h"
-#include "guest/block_plan.h"
-#include "guest/change.h"
-#include "guest/context.h"
+#include "guest/change/amount.h"
+#include "guest/change/change.h"
+#include "guest/change/snapshot.h"
+#include "guest/change/update.h"
 #include "guest/guest_events.h"
-#include "guest/live.h"
-#include "guest/run_seams.h"
-#include "guest/run_state.h"
-#include "guest/snapshot.h"
-#include "guest/update.h"
+#include "guest/plan/block_plan.h"
+#include "guest/run/context.h"
+#include "guest/run/live.h"
+#include "guest/run/live_check.h"
+#include "guest/run/run_seams.h"
+#include "guest/run/run_state.h"
 #include "qemu/qmp.h"
 
 namespace tenure::guest {
@@ -30,11 +32,6 @@ struct EndCause {
   std::string reason;  // "shutdown", "destroyed", "crashed", "failed"
   std::string why;     // "guest-reset", "host-signal" …; "" if the reason says it all
   registrar::Txn txn;
-};
-
-struct Amounts {
-  std::optional<uint64_t> memory_kib;
-  std::optional<uint32_t> vcpus, iothreads;
 };
 
 // What can be done to a running guest that changes no tenure. libvirt records none of them.
@@ -167,8 +164,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   bool ended_ = false;
 };
 
-// The VIRT_CONTROL record of this run: op, reason and what is known of it.
-trail::Record control_record(std::string_view op, std::string_view reason, const RunState& state,
-                             bool kvm);
+// Compares what the kernel has with what the guest holds; it must not be busy().
+LiveReport live_check(const Guest& guest, LiveParts parts = {});
 
 }  // namespace tenure::guest

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "domain/change.h"
-#include "guest/block_job.h"
+#include "guest/change/block_job.h"
 #include "guest/guest.h"
 
 namespace tenure::guest {

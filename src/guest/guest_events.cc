@@ -11,8 +11,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/text.h"
+#include "guest/change/steps.h"
 #include "guest/guest.h"
-#include "guest/steps.h"
 
 namespace tenure::guest {
 namespace {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "guest/event_pacer.h"
-#include "guest/live.h"
+#include "guest/run/live.h"
 
 namespace tenure::guest {
 

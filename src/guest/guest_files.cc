@@ -5,9 +5,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "guest/dump.h"
+#include "guest/change/dump.h"
+#include "guest/change/save.h"
 #include "guest/guest.h"
-#include "guest/save.h"
 
 namespace tenure::guest {
 namespace {

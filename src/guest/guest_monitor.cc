@@ -13,9 +13,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/unix_socket.h"
-#include "guest/abandoned.h"
-#include "guest/answer.h"
+#include "guest/change/abandoned.h"
 #include "guest/guest.h"
+#include "guest/run/answer.h"
 
 namespace tenure::guest {
 namespace {

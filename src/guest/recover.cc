@@ -20,11 +20,11 @@
 
 #include "base/file.h"
 #include "base/unix_socket.h"
-#include "guest/abandoned.h"
-#include "guest/answer.h"
-#include "guest/ask.h"
-#include "guest/confirm.h"
-#include "guest/uids.h"
+#include "guest/change/abandoned.h"
+#include "guest/run/answer.h"
+#include "guest/run/ask.h"
+#include "guest/run/confirm.h"
+#include "guest/run/uids.h"
 #include "registrar/settle.h"
 
 namespace tenure::guest {

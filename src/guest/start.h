@@ -6,9 +6,9 @@
 #include <asio/awaitable.hpp>
 #include <memory>
 
+#include "guest/change/save.h"
 #include "guest/guest.h"
-#include "guest/plan.h"
-#include "guest/save.h"
+#include "guest/plan/plan.h"
 
 namespace tenure::guest {
 

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "guest/save_header.h"
+#include "guest/change/save_header.h"
 
 using namespace tenure::guest;
 

@@ -18,7 +18,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "guest/plan.h"
+#include "guest/plan/plan.h"
 
 namespace tenure::guest {
 namespace {

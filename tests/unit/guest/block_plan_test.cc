@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which images a block job is about, and what QEMU is told.
-#include "guest/block_plan.h"
+#include "guest/plan/block_plan.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which differences are news, and what their records say.
-#include "guest/drift.h"
+#include "guest/run/drift.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is looked up of the host, and the sockets that are made for a guest.
-#include "guest/facts.h"
+#include "guest/plan/facts.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,8 +11,8 @@
 #include <cstring>
 
 #include "base/unix_socket.h"
-#include "guest/plan.h"
-#include "guest/wiring.h"
+#include "guest/plan/plan.h"
+#include "guest/run/wiring.h"
 #include "kernel/file_acl.h"
 #include "tests/unit/guest/folder.h"
 

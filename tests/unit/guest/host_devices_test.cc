@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Devices of the host that are passed on, in a sysfs made for the test: which is meant, what is
 // claimed of it, and when it cannot be had.
-#include "guest/host_devices.h"
+#include "guest/plan/host_devices.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,7 +11,7 @@
 #include <fstream>
 
 #include "domain/change.h"
-#include "guest/plan.h"
+#include "guest/plan/plan.h"
 #include "kernel/host_bus.h"
 #include "tests/unit/guest/folder.h"
 

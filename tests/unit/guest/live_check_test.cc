@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernel state against open tenures, over a fake fence; this process stands in for QEMU.
-#include "guest/live_check.h"
+#include "guest/run/live_check.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

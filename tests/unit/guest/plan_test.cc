@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What of a plan no golden text shows: names that must be found again, unions, and encoding of
 // everything that a definition can say.
-#include "guest/plan.h"
+#include "guest/plan/plan.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The head of a saved guest: what is written is read back; whatever is changed in it is found.
-#include "guest/save_header.h"
+#include "guest/change/save_header.h"
 
 #include <gtest/gtest.h>
 

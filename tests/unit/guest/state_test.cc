@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The small files that a daemon finds its guests by, and the uids that keep guests apart.
-#include "guest/run_state.h"
-#include "guest/uids.h"
+#include "guest/run/run_state.h"
+#include "guest/run/uids.h"
 #include "tests/unit/guest/folder.h"
 
 namespace tenure::guest {

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/change/let_go.h"
+
+#include <algorithm>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/use_awaitable.hpp>
+#include <set>
+#include <string>
+
+#include "guest/plan/plan.h"
+
+namespace tenure::guest {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 2s;
+constexpr auto kPause = 10ms;
+
+bool is_closed(Live& live, const std::set<std::string>& names) {
+  registrar::Others staying;
+  for (const registrar::Hold& hold : live.holds)
+    if (!names.contains(hold.claim.holder))
+      staying.push_back(&hold.claim);
+  return std::ranges::all_of(live.holds, [&](const registrar::Hold& hold) {
+    return !names.contains(hold.claim.holder) || registrar::has_act(hold.claim) ||
+           live.seams->confirm_gone(hold.claim, staying);
+  });
+}
+
+}  // namespace
+
+asio::awaitable<void> wait_until_closed(Live& live, const domain::Domain& device) {
+  if (device.shmems.empty() && device.hostdevs.empty())
+    co_return;
+  const std::set<std::string> names = holder_names(device);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  asio::steady_timer pause(live.context.executor);
+  while (!is_closed(live, names) && std::chrono::steady_clock::now() < deadline) {
+    pause.expires_after(kPause);
+    asio::error_code error;
+    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+  }
+}
+
+}  // namespace tenure::guest

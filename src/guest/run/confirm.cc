@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/run/confirm.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "guest/run/ask.h"
+#include "guest/run/file_loan.h"
+#include "kernel/net_device.h"
+
+namespace tenure::guest {
+namespace {
+
+using model::Claim;
+using nlohmann::json;
+using trail::Kind;
+
+// QEMU's answers, each asked for once, and only if a claim is borne out by it.
+struct Answers {
+  std::vector<kernel::OpenFile> files;
+  json chardevs, memory, cpus, iothreads;
+  json balloon;  // null without one
+};
+
+struct Question {
+  Kind kind;
+  std::string_view command;
+  json Answers::* answer;
+};
+constexpr Question kQuestions[] = {
+    {Kind::Chardev, "query-chardev", &Answers::chardevs},
+    {Kind::IvshmemSocket, "query-chardev", &Answers::chardevs},
+    {Kind::Fs, "query-chardev", &Answers::chardevs},
+    {Kind::Hostdev, "query-chardev", &Answers::chardevs},
+    {Kind::Mem, "query-memory-size-summary", &Answers::memory},
+    {Kind::Vcpu, "query-cpus-fast", &Answers::cpus},
+    {Kind::Iothread, "query-iothreads", &Answers::iothreads},
+};
+
+Error not_borne_out(const Claim& claim, std::string_view what) {
+  return Error{Errc::Internal,
+               fmt::format("{} {} ({}): {}", claim.kind, claim.id, claim.holder, what)};
+}
+
+struct Scene {
+  kernel::ProcessId process;
+  const Answers& answers;
+  const Facts& facts;
+  const RunSeams& seams;
+};
+
+// An image that the definition does not know joined the chain when a daemon died: by its name then.
+Result<kernel::NodeFacts> image_facts(const Facts& facts, const Claim& claim) {
+  auto chain = facts.chains.find(claim.holder);
+  if (chain == facts.chains.end())
+    return kernel::node_facts(claim.id);
+  auto image = std::ranges::find(chain->second, claim.id, &qemu::Image::path);
+  return image == chain->second.end() ? kernel::node_facts(claim.id) : image->node;
+}
+
+bool same_file(const kernel::OpenFile& file, const kernel::NodeFacts& node) {
+  if (node.rdev)
+    return file.rdev == node.rdev;
+  return file.dev == node.dev && file.ino == node.ino;
+}
+
+Result<> confirm_disk(const Scene& scene, Claim& claim) {
+  TRY(const kernel::NodeFacts node, image_facts(scene.facts, claim));
+  auto held = [&](const kernel::OpenFile& file) {
+    return same_file(file, node) && (!claim.access.write || file.writable);
+  };
+  if (std::ranges::any_of(scene.answers.files, held))
+    return {};
+  return fail(not_borne_out(claim, "QEMU does not have it open"));
+}
+
+Result<> confirm_rdev(const Scene& scene, Claim& claim) {
+  if (!claim.rdev)
+    return {};
+  auto held = [&](const kernel::OpenFile& file) { return file.rdev == claim.rdev; };
+  if (std::ranges::any_of(scene.answers.files, held))
+    return {};
+  return fail(not_borne_out(claim, "QEMU does not have it open"));
+}
+
+// Of the descriptors that QEMU was given for the NIC one must be in its table: the tun queue by the
+// name of its interface, the macvtap by its number.
+Result<> confirm_net(const Scene& scene, Claim& claim) {
+  auto nic = scene.seams.nics().find(claim.holder);
+  if (nic == scene.seams.nics().end())
+    return {};
+  const std::string& ifname = nic->second.ifname;
+  auto is_queue = [&](const kernel::OpenFile& file) {
+    auto same_node = [&](const kernel::NetFd& given) { return file.rdev == given.rdev; };
+    if (!file.rdev || std::ranges::none_of(nic->second.tap, same_node))
+      return false;
+    std::string name = kernel::tun_name_of(scene.process.pid, file.fd);
+    return name.empty() || name == ifname;  // a macvtap's node is its interface's alone
+  };
+  if (std::ranges::none_of(scene.answers.files, is_queue))
+    return fail(not_borne_out(claim, "QEMU has no descriptor of " + ifname));
+  claim.record.set("ifname", ifname);
+  return {};
+}
+
+const json* chardev_of(const Scene& scene, const Claim& claim) {
+  for (const json& chardev : scene.answers.chardevs) {
+    std::string label = chardev.value("label", "");
+    if (label == "char" + claim.holder || label == claim.holder)
+      return &chardev;
+  }
+  return nullptr;
+}
+
+Result<> confirm_pty(const json& chardev, Claim& claim) {
+  std::string filename = chardev.value("filename", "");
+  if (!filename.starts_with("pty:"))
+    return fail(not_borne_out(claim, "QEMU has no pty for it"));
+  std::string path = filename.substr(4);
+  claim.record.set("new-chardev", path);
+  if (auto node = kernel::node_facts(path); node && node->rdev)
+    claim.record.set("devtype", "c").set("rdev", rdev_hex(*node->rdev));
+  claim = model::claim_of(std::move(claim.record));
+  return {};
+}
+
+Result<> confirm_opened(const Scene& scene, const Claim& claim) {
+  TRY(kernel::NodeFacts node, kernel::node_facts(claim.id));
+  auto held = [&](const kernel::OpenFile& file) { return same_file(file, node); };
+  if (std::ranges::any_of(scene.answers.files, held))
+    return {};
+  return fail(not_borne_out(claim, "QEMU does not have it open"));
+}
+
+Result<> confirm_chardev(const Scene& scene, Claim& claim) {
+  std::string type(claim.record.get("type").value_or(""));
+  if (type == "file")
+    return confirm_opened(scene, claim);
+  if (type == "dev")
+    return confirm_rdev(scene, claim);
+  const json* chardev = chardev_of(scene, claim);
+  if (chardev == nullptr)
+    return fail(not_borne_out(claim, "QEMU has no character device of that name"));
+  return type == "pty" ? confirm_pty(*chardev, claim) : Result<>{};
+}
+
+Result<> confirm_stream(const Scene& scene, Claim& claim) {
+  if (chardev_of(scene, claim) == nullptr)
+    return fail(not_borne_out(claim, "QEMU has no character device of that name"));
+  return {};
+}
+
+// A redirected device is a stream; all others are a node that is open.
+Result<> confirm_hostdev(const Scene& scene, Claim& claim) {
+  return claim.record.get("source") ? confirm_stream(scene, claim) : confirm_rdev(scene, claim);
+}
+
+Result<> confirm_shmem(const Scene& scene, Claim& claim) {
+  return confirm_opened(scene, claim);
+}
+
+Result<> confirm_memory(const Scene& scene, Claim& claim) {
+  uint64_t kib = memory_kib_of(scene.answers.memory, scene.answers.balloon);
+  if (kib == 0)
+    return fail(not_borne_out(claim, "QEMU reports no memory"));
+  claim.record.set("new-mem", kib);
+  claim = model::claim_of(std::move(claim.record));
+  return {};
+}
+
+Result<> confirm_count(const json& list, std::string_view key, Claim& claim) {
+  if (!list.is_array() || (list.empty() && claim.id != "0"))
+    return fail(not_borne_out(claim, "QEMU reports none"));
+  claim.record.set(key, list.size());
+  claim = model::claim_of(std::move(claim.record));
+  return {};
+}
+
+Result<> confirm_vcpus(const Scene& scene, Claim& claim) {
+  return confirm_count(scene.answers.cpus, "new-vcpu", claim);
+}
+
+Result<> confirm_iothreads(const Scene& scene, Claim& claim) {
+  return confirm_count(scene.answers.iothreads, "new-iothread", claim);
+}
+
+// Read once by QEMU before its greeting; that it greets is the proof. A file that it was lent is
+// seen in its table (after the death of a tenured in the midst of a save).
+Result<> confirm_read(const Scene& scene, Claim& claim) {
+  return is_loan(claim) ? confirm_opened(scene, claim) : Result<>{};
+}
+
+struct Check {
+  Kind kind;
+  Result<> (*confirm)(const Scene&, Claim&);
+};
+constexpr Check kChecks[] = {
+    {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
+    {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rdev},
+    {Kind::Hostdev, confirm_hostdev}, {Kind::Shmem, confirm_shmem},
+    {Kind::Fs, confirm_stream},       {Kind::IvshmemSocket, confirm_stream},
+    {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
+    {Kind::Vcpu, confirm_vcpus},      {Kind::Iothread, confirm_iothreads},
+    {Kind::File, confirm_read},
+};
+
+Result<> confirm_one(const Scene& scene, Claim& claim) {
+  auto check = std::ranges::find(kChecks, claim.record.kind, &Check::kind);
+  if (check == std::end(kChecks))
+    return fail(not_borne_out(claim, "no way to confirm it"));
+  return check->confirm(scene, claim);
+}
+
+// One of QEMU's descriptors of that device that no earlier claim was given.
+Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId process,
+                         Claim& claim) {
+  auto file = std::ranges::find_if(
+      files, [&](const kernel::OpenFile& f) { return f.rdev && f.rdev == claim.rdev; });
+  if (file == files.end())
+    return fail(not_borne_out(claim, "QEMU does not have it open"));
+  std::string ifname = kernel::tun_name_of(process.pid, file->fd);
+  if (!ifname.empty())
+    claim.record.set("ifname", ifname);
+  files.erase(file);
+  return {};
+}
+
+asio::awaitable<Result<>> ask_about(const std::shared_ptr<qemu::Qmp>& qmp,
+                                    const std::vector<Claim*>& claims, Answers& answers) {
+  for (const Question& question : kQuestions) {
+    auto is_of = [&](const Claim* claim) { return claim->record.kind == question.kind; };
+    if (std::ranges::none_of(claims, is_of))
+      continue;
+    qemu::Command query{std::string(question.command), json::object()};
+    CO_TRY(answers.*question.answer, co_await ask(qmp, std::move(query)));
+  }
+  // A guest that runs, or was saved, may have a balloon, which holds some of its memory.
+  auto is_memory = [](const Claim* claim) { return claim->record.kind == Kind::Mem; };
+  if (std::ranges::none_of(claims, is_memory))
+    co_return Result<>{};
+  qemu::Command query{"query-balloon", json::object()};
+  if (auto balloon = co_await ask(qmp, std::move(query)))
+    answers.balloon = std::move(*balloon);
+  co_return Result<>{};
+}
+
+Result<> confirm_guarded(const Scene& scene, Claim& claim) {
+  try {
+    return confirm_one(scene, claim);
+  } catch (const json::exception& error) {
+    return fail(Errc::Corrupt,
+                fmt::format("QEMU's answer is not of the form of its schema: {}", error.what()));
+  }
+}
+
+// What /proc alone can show.
+bool shown_by_files(const Claim& claim) {
+  if (claim.record.kind == Kind::Chardev)
+    return claim.record.get("type") == "file" || claim.record.get("type") == "dev";
+  return claim.record.kind == Kind::Disk || claim.record.kind == Kind::Shmem ||
+         claim.rdev.has_value();
+}
+
+}  // namespace
+
+uint64_t memory_kib_of(const json& summary, const json& balloon) {
+  if (balloon.is_object() && balloon.contains("actual"))
+    return balloon.value("actual", uint64_t{0}) / 1024;
+  if (!summary.is_object())
+    return 0;
+  return (summary.value("base-memory", uint64_t{0}) +
+          summary.value("plugged-memory", uint64_t{0})) /
+         1024;
+}
+
+asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
+                                                    kernel::ProcessId process, const Facts& facts,
+                                                    const RunSeams& seams,
+                                                    std::vector<Claim*> claims) {
+  Answers answers;
+  Result<> asked = fail(Errc::Lost, "no monitor to QEMU");
+  if (qmp != nullptr)
+    asked = co_await ask_about(qmp, claims, answers);
+  auto files = kernel::open_files(process.pid);
+  if (files)
+    answers.files = *files;
+  Scene scene{process, answers, facts, seams};
+  std::vector<Result<>> verdicts;
+  for (Claim* claim : claims) {
+    if (!files)
+      verdicts.push_back(std::unexpected(files.error()));
+    else if (claim->record.kind == Kind::NetOpen)
+      verdicts.push_back(take_descriptor(*files, process, *claim));
+    else if (!asked && !shown_by_files(*claim))
+      verdicts.push_back(asked);
+    else
+      verdicts.push_back(confirm_guarded(scene, *claim));
+  }
+  co_return verdicts;
+}
+
+asio::awaitable<Result<>> confirm(const std::shared_ptr<qemu::Qmp>& qmp, kernel::ProcessId process,
+                                  const Facts& facts, const RunSeams& seams,
+                                  std::vector<Claim*> claims) {
+  Answers answers;
+  CO_TRY(answers.files, kernel::open_files(process.pid));
+  CO_TRY_OK(co_await ask_about(qmp, claims, answers));
+  Scene scene{process, answers, facts, seams};
+  for (Claim* claim : claims) CO_TRY_OK(confirm_guarded(scene, *claim));
+  co_return Result<>{};
+}
+
+Result<> confirm_confinement(kernel::ProcessId process, std::optional<uint32_t> uid) {
+  if (!uid)
+    return {};
+  TRY(kernel::ProcessStatus status, kernel::process_status(process.pid));
+  if (status.uid != *uid || status.euid != *uid)
+    return fail(Errc::Internal,
+                fmt::format("QEMU runs as uid {} instead of {}", status.euid, *uid));
+  if (status.cap_eff != 0)
+    return fail(Errc::Internal, fmt::format("QEMU has capabilities {:x}", status.cap_eff));
+  return {};
+}
+
+}  // namespace tenure::guest
