@@ -125,7 +125,7 @@ class DenialsCommand {
         table_(columns(), format_ == OutputFormat::Csv, !options.no_legend) {}
 
   int run(reader::SourceSet set) {
-    order_.emplace(set);
+    order_.begin(set);
     std::optional<reader::Follower> follower;
     if (options_.follow) {
       auto started = reader::Follower::start(set);
@@ -163,12 +163,12 @@ class DenialsCommand {
   }
 
   void take(const reader::Batch& batch) {
-    order_->add(batch.damage);
+    order_.add(batch.damage);
     for (const Event& event : batch.events) take(event);
   }
 
   void take(const Event& event) {
-    const auto place = order_->place(event);
+    const auto place = order_.place(event);
     if (!place)
       return;
     auto record = trail::decode_record(event.view);
@@ -269,7 +269,7 @@ class DenialsCommand {
   }
 
   int follow(reader::Follower& follower) {
-    order_->hand_over(follower);
+    order_.hand_over(follower);
     while (out_.flush()) {
       const auto more = follower.poll(-1, [&](const reader::Batch& batch) { take(batch); });
       if (!more)
@@ -283,7 +283,7 @@ class DenialsCommand {
     return to_int(ExitCode::NoSuchGuest);
   }
 
-  int finish() { return conclude(options_, order_->doubts(range_), found_); }
+  int finish() { return conclude(options_, order_.doubts(range_), found_); }
 
   const Options& options_;
   reader::TimeRange range_;
@@ -293,7 +293,7 @@ class DenialsCommand {
   reader::Zone zone_;
   Table table_;
   Out out_;
-  std::optional<reader::EventOrder> order_;      // from run() on
+  reader::EventOrder order_;
   std::map<uint32_t, model::TenureBook> books_;  // by stream
   bool seen_ = false;                            // the guest is in the trail
   bool found_ = false;

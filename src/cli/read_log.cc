@@ -153,7 +153,7 @@ class LogCommand {
         table_(EventPrinter::columns(), false, !options.no_legend) {}
 
   int run(reader::SourceSet set) {
-    order_.emplace(set);
+    order_.begin(set);
     if (!options_.cursor_file.empty()) {
       auto cursor = reader::Cursor::load(options_.cursor_file);
       if (!cursor)
@@ -224,12 +224,12 @@ class LogCommand {
   }
 
   void take(const reader::Batch& batch) {
-    order_->add(batch.damage);
+    order_.add(batch.damage);
     for (const Event& event : batch.events) take(event);
   }
 
   void take(const Event& event) {
-    const auto place = order_->place(event);
+    const auto place = order_.place(event);
     if (!place)
       return;
     if (cursor_ && cursor_->passed(event))
@@ -276,7 +276,7 @@ class LogCommand {
   }
 
   int follow(reader::Follower& follower) {
-    order_->hand_over(follower);
+    order_.hand_over(follower);
     while (out_.flush()) {
       const auto more = follower.poll(-1, [&](const reader::Batch& batch) { take(batch); });
       if (!more)
@@ -301,14 +301,14 @@ class LogCommand {
     }
     if (const int code = store_cursor(); code != 0)
       return code;
-    return conclude(options_, order_->doubts(filter_.range), found_);
+    return conclude(options_, order_.doubts(filter_.range), found_);
   }
 
   const Options& options_;
   reader::EventFilter filter_;
   EventPrinter printer_;
   reader::EventReader events_;
-  std::optional<reader::EventOrder> order_;  // from run() on
+  reader::EventOrder order_;
   std::optional<reader::Cursor> cursor_;
   std::deque<Line> held_;
   Table table_;

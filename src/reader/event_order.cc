@@ -6,7 +6,8 @@
 
 namespace tenure::reader {
 
-EventOrder::EventOrder(SourceSet& set) : problems_(set.problems) {
+void EventOrder::begin(SourceSet& set) {
+  problems_ = set.problems;
   std::ranges::stable_partition(set.sources,
                                 [](const Source& s) { return s.kind == SourceKind::Ledger; });
   for (const Source& source : set.sources) ledger_.push_back(source.kind == SourceKind::Ledger);

@@ -22,8 +22,8 @@ struct Place {
 // Notes what makes an answer doubtful on the way. One thread.
 class EventOrder {
  public:
-  // Moves the ledgers of `set` to its front, so that they are read first.
-  explicit EventOrder(SourceSet& set);
+  // Before the first event. Moves the ledgers of `set` to its front, so that they are read first.
+  void begin(SourceSet& set);
 
   // Nothing if a ledger has told the event already.
   std::optional<Place> place(const Event& event);
