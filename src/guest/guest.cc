@@ -17,6 +17,7 @@
 #include "guest/change/block_job.h"
 #include "guest/change/chain.h"
 #include "guest/change/reboot.h"
+#include "guest/run/ask.h"
 #include "guest/run/wiring.h"
 
 namespace tenure::guest {
@@ -309,11 +310,10 @@ asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds t
     co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
   asked_ = EndCause{.reason = "shutdown", .why = "", .txn = std::move(txn)};
   auto deadline = std::chrono::steady_clock::now() + timeout;
-  std::string command = "system_powerdown";
-  nlohmann::json arguments = nlohmann::json::object();
-  auto pressed = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
+  qemu::Command command{"system_powerdown", nlohmann::json::object()};
+  auto pressed = co_await ask(live_, std::move(command), {}, kQmpTimeout);
   if (!pressed)
-    co_return std::unexpected(std::move(pressed).error().context("stop: system_powerdown"));
+    co_return std::unexpected(std::move(pressed).error().context("stop"));
   Result<> done = co_await until_ended(deadline);
   if (!done)
     co_return fail(
@@ -331,11 +331,8 @@ asio::awaitable<Result<>> Guest::run_verb(const Verb& verb) {
       shutdown_reason_.clear();  // that of the shutdown before the reset
     co_return done;
   }
-  std::string command(verb.qmp);
-  nlohmann::json arguments = nlohmann::json::object();
-  auto answer = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
-  if (!answer)
-    co_return std::unexpected(std::move(answer).error());
+  qemu::Command command{std::string(verb.qmp), nlohmann::json::object()};
+  CO_TRY_OK(co_await ask(live_, std::move(command), {}, kQmpTimeout));
   co_return Result<>{};
 }
 

@@ -8,6 +8,7 @@
 #include "guest/change/dump.h"
 #include "guest/change/save.h"
 #include "guest/guest.h"
+#include "guest/run/ask.h"
 
 namespace tenure::guest {
 namespace {
@@ -35,9 +36,8 @@ asio::awaitable<Result<>> Guest::save(std::string path, registrar::Txn txn) {
     saving_ = done.has_value();
     CO_TRY_OK(done);
     asked_ = EndCause{.reason = "saved", .why = "", .txn = std::move(txn)};
-    std::string command = "quit";
-    nlohmann::json arguments = nlohmann::json::object();
-    auto quit = co_await live_.qmp->execute(std::move(command), std::move(arguments), kQmpTimeout);
+    qemu::Command command{"quit", nlohmann::json::object()};
+    auto quit = co_await ask(live_, std::move(command), {}, kQmpTimeout);
     // Lost: it went before it answered. The state is saved, and must not run on beside it.
     if (!quit)
       (void)kernel::signal_process(pidfd_.native_handle(), SIGKILL);

@@ -16,6 +16,7 @@
 #include "guest/change/abandoned.h"
 #include "guest/guest.h"
 #include "guest/run/answer.h"
+#include "guest/run/ask.h"
 
 namespace tenure::guest {
 namespace {
@@ -120,10 +121,8 @@ asio::awaitable<void> Guest::look_again(std::string why) {
                 .holds = live_.holds};
     own = txn;
     co_await end_abandoned(to, live_.state, std::move(own));
-    std::string command = "query-status";
-    nlohmann::json arguments = nlohmann::json::object();
-    auto status =
-        co_await live_.qmp->execute(std::move(command), std::move(arguments), kQueryTimeout);
+    qemu::Command command{"query-status", nlohmann::json::object()};
+    auto status = co_await ask(live_, std::move(command), {}, kQueryTimeout);
     if (std::string word = status ? word_in(*status, "status") : ""; !word.empty())
       status_ = std::move(word);
   }

@@ -158,7 +158,6 @@ class Recovery {
     if (domain_->name.empty())
       co_return fail(Errc::NotFound, "its definition is lost");
     CO_TRY(auto qmp, co_await monitor_at_last());
-    CO_TRY_OK(co_await resume_if_never_run(qmp));
     CO_TRY_OK(co_await settle_changes(qmp));
     seams_->set_process(state_.process);
     Borrower to{
@@ -287,12 +286,23 @@ class Recovery {
   // been given its time.
   asio::awaitable<Result<std::shared_ptr<qemu::Qmp>>> monitor_at_last() {
     for (std::chrono::milliseconds delay : kAgain) {
-      auto qmp = co_await monitor();
+      auto qmp = co_await answering_monitor();
       if (qmp || qmp.error().code() == Errc::Timeout || has_ended())
         co_return qmp;
       co_await pause(delay);
     }
-    co_return co_await monitor();
+    co_return co_await answering_monitor();
+  }
+
+  asio::awaitable<Result<std::shared_ptr<qemu::Qmp>>> answering_monitor() {
+    auto qmp = co_await monitor();
+    if (!qmp)
+      co_return qmp;
+    Result<> resumed = co_await resume_if_never_run(*qmp);
+    if (resumed)
+      co_return qmp;
+    (*qmp)->close();
+    co_return std::unexpected(std::move(resumed).error());
   }
 
   // The same for its fence, without which it may not go on.

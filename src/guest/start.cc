@@ -19,6 +19,7 @@
 #include "guest/change/amount.h"
 #include "guest/change/update_parts.h"
 #include "guest/plan/host_devices.h"
+#include "guest/run/ask.h"
 #include "guest/run/confirm.h"
 #include "guest/run/host_access.h"
 #include "guest/run/uids.h"
@@ -34,7 +35,6 @@ using namespace std::chrono_literals;
 using registrar::Hold;
 
 constexpr auto kGreetingTimeout = 30s;
-constexpr auto kCommandTimeout = 10s;
 constexpr uint64_t kNofile = 8192;           // RLIMIT_NOFILE of QEMU
 constexpr uint64_t kMemlock = 64ULL << 20U;  // bytes: io_uring and vhost need some
 
@@ -146,11 +146,8 @@ class Starter {
     std::optional<uint64_t> kib = balloon_at_start(*domain_);
     if (!kib)
       co_return Result<>{};
-    std::string command = "balloon";
-    nlohmann::json arguments = {{"value", *kib * 1024}};
-    auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kCommandTimeout);
-    if (!done)
-      co_return std::unexpected(std::move(done).error().context("balloon"));
+    qemu::Command command{"balloon", {{"value", *kib * 1024}}};
+    CO_TRY_OK(co_await ask(qmp_, std::move(command)));
     trail::Record record = control_record("set-memory", "requested", state_, domain_->kvm);
     record.set("target", *kib);
     registrar::stamp(record, state_.ref, operation_.txn());
@@ -250,12 +247,7 @@ class Starter {
 
   asio::awaitable<Result<>> set_links() {
     std::vector<qemu::Command> commands = qemu::link_commands(*domain_);
-    for (qemu::Command& command : commands) {
-      auto done = co_await qmp_->execute(std::move(command.name), std::move(command.arguments),
-                                         kCommandTimeout);
-      if (!done)
-        co_return std::unexpected(std::move(done).error().context("set_link"));
-    }
+    for (qemu::Command& command : commands) CO_TRY_OK(co_await ask(qmp_, std::move(command)));
     co_return Result<>{};
   }
 
@@ -292,11 +284,8 @@ class Starter {
   }
 
   asio::awaitable<Result<>> go() {
-    std::string command = "cont";
-    nlohmann::json arguments = nlohmann::json::object();
-    auto done = co_await qmp_->execute(std::move(command), std::move(arguments), kCommandTimeout);
-    if (!done)
-      co_return std::unexpected(std::move(done).error().context("cont"));
+    qemu::Command command{"cont", nlohmann::json::object()};
+    CO_TRY_OK(co_await ask(qmp_, std::move(command)));
     co_return Result<>{};
   }
 
