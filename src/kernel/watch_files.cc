@@ -71,7 +71,9 @@ class CgroupFiles final : public Watch {
   Result<> drain(const std::function<void(Sighting&&)>& each) override {
     alignas(fanotify_event_metadata) char buffer[kBuffer];
     ssize_t size = read(queue_.get(), buffer, sizeof buffer);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+    // ENODEV: the file of an event went with its cgroup, so that no descriptor of it can be had
+    // (kernfs_fop_open()). That event is used up; the rest come with the next read.
+    if (size < 0 && (errno == EAGAIN || errno == EINTR || errno == ENODEV))
       return {};
     if (size < 0)
       return fail_sys("read", "the fanotify queue");
