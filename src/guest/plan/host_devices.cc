@@ -52,17 +52,20 @@ bool is_managed(const domain::Domain& domain, const std::string& address) {
 
 Result<HostdevFacts> look_up_pci(const Hostdev& wanted, const domain::Domain& domain,
                                  const std::string& sysfs) {
-  TRY(kernel::PciDevice device, kernel::pci_device(wanted.host, sysfs));
-  if (device.group && device.driver != kVfioDriver && !wanted.managed)
+  // Not moved out of its result: GCC 12 at -O2 believes that its strings may have no value.
+  const Result<kernel::PciDevice> device = kernel::pci_device(wanted.host, sysfs);
+  if (!device)
+    return std::unexpected(device.error());
+  if (device->group && device->driver != kVfioDriver && !wanted.managed)
     return fail(
         Errc::Busy,
         fmt::format("{}: bound to {}: bind it to {}, or have it done by managed='yes'", wanted.host,
-                    device.driver.empty() ? "no driver" : device.driver, kVfioDriver));
-  TRY_OK(check_group(device, domain, sysfs));
-  return HostdevFacts{.node = fmt::format("/dev/vfio/{}", *device.group),
+                    device->driver.empty() ? "no driver" : device->driver, kVfioDriver));
+  TRY_OK(check_group(*device, domain, sysfs));
+  return HostdevFacts{.node = fmt::format("/dev/vfio/{}", *device->group),
                       .address = wanted.host,
-                      .product = pair_of(device.vendor, device.product),
-                      .group = device.group};
+                      .product = pair_of(device->vendor, device->product),
+                      .group = device->group};
 }
 
 }  // namespace
