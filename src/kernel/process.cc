@@ -74,6 +74,13 @@ Result<Stat> read_stat(pid_t pid) {
   return Stat{static_cast<uint32_t>(*tty), *start, dead || (*flags & kPfExiting) != 0};
 }
 
+// Gone, a zombie, or in do_exit() (kernel/exit.c): such a thread leaves its cgroup's lists and its
+// files before /proc ceases to show it.
+bool thread_ending(pid_t tid) {
+  Result<Stat> stat = read_stat(tid);
+  return !stat || stat->ending;
+}
+
 // "pts/3", "tty1", "ttyS0", "hvc0"; "?" for none. Majors and minors are those of
 // Documentation/admin-guide/devices.txt; others are named by sysfs.
 std::string tty_name(uint32_t packed) {
@@ -317,17 +324,6 @@ bool is_kernel_helper_of(pid_t pid, pid_t owner) {
   return name && trim(*name) == fmt::format("vhost-{}", owner) &&
          !read_link(AT_FDCWD, proc_path(pid, "exe"));
 }
-
-namespace {
-
-// Gone, a zombie, or in do_exit() (kernel/exit.c): such a thread leaves its cgroup's lists and its
-// files before /proc ceases to show it.
-bool thread_ending(pid_t tid) {
-  Result<Stat> stat = read_stat(tid);
-  return !stat || stat->ending;
-}
-
-}  // namespace
 
 bool is_ending(pid_t pid) {
   Result<std::vector<pid_t>> threads = threads_of(pid);

@@ -260,13 +260,19 @@ Result<> check_unused(const Live& live, const domain::Domain& device) {
 // has them open under the names of give(). It does not know those that were used, or never given.
 asio::awaitable<void> close_given(Live& live, const domain::Domain& device) {
   static constexpr std::array<std::string_view, 2> kWhat{"tap", "vhost"};
+  if (!live.qmp)
+    co_return;
   for (const domain::Interface& nic : device.interfaces) {
     const uint32_t queues = nic.queues.value_or(1);
-    for (size_t i = 0; live.qmp && i < kWhat.size() * queues; ++i) {
+    for (size_t i = 0; i < kWhat.size() * queues; ++i) {
       std::string name =
           fmt::format("{}-{}-{}", kWhat[i % kWhat.size()], nic.info.alias, i / kWhat.size());
       qemu::Command command{"closefd", {{"fdname", name}}};
-      (void)co_await ask(live, std::move(command));
+      auto closed = co_await ask(live, std::move(command));
+      // One that does not answer is not waited for again, name by name.
+      if (!closed &&
+          (closed.error().code() == Errc::Timeout || closed.error().code() == Errc::Lost))
+        co_return;
     }
   }
 }

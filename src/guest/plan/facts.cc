@@ -93,10 +93,11 @@ class LookUp {
     auto found = look_up_hostdev(hostdev, domain, options_.sysfs);
     if (!found)
       return missed(alias, std::move(found).error());
-    if (hostdev.kind == domain::HostdevKind::Usb)
+    if (hostdev.kind == domain::HostdevKind::Usb) {
       TRY_OK(check_once(alias, *found));
-    if (hostdev.kind != domain::HostdevKind::Usb)
+    } else {
       TRY_OK(required_node(alias, kVfioContainer));
+    }
     TRY_OK(required_node(alias, found->node));
     facts_.hostdevs.emplace(alias, std::move(*found));
     return {};

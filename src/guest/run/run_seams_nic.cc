@@ -13,6 +13,15 @@ using kernel::Outcome;
 using registrar::Others;
 using trail::Kind;
 
+namespace {
+
+kernel::MadeLink link_of(const model::Claim& claim) {
+  auto word = [&](std::string_view key) { return std::string(claim.record.get(key).value_or("")); };
+  return {.ifname = word("ifname"), .mac = word("net"), .path = word("path")};
+}
+
+}  // namespace
+
 Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
   uint32_t queues = nic.queues.value_or(1);
   if (nic.kind == domain::InterfaceKind::Direct) {
@@ -71,11 +80,6 @@ Result<> RunSeams::confirm_closed(const model::Claim& claim, const Others& other
     return {};
   return fail(Errc::Busy,
               fmt::format("{} ({}): still held: {} fds", claim.id, claim.holder, open - claimed));
-}
-
-static kernel::MadeLink link_of(const model::Claim& claim) {
-  auto word = [&](std::string_view key) { return std::string(claim.record.get(key).value_or("")); };
-  return {.ifname = word("ifname"), .mac = word("net"), .path = word("path")};
 }
 
 // The daemon's fds went with it, so a tun interface did too; a macvtap has its name from the claim.
