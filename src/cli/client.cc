@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "base/unix_socket.h"
 #include "cli/exit_code.h"
+#include "cli/programs.h"
 
 namespace tenure::cli {
 namespace {
@@ -38,20 +39,6 @@ constexpr ErrorName kErrorNames[] = {
 
 std::unexpected<CallError> unreached(Error error) {
   return std::unexpected(CallError{std::move(error), false});
-}
-
-// tenured lies beside tenure, in the build tree as in /usr/bin and /usr/sbin.
-std::string daemon_path() {
-  std::string self(4096, '\0');
-  ssize_t n = readlink("/proc/self/exe", self.data(), self.size());
-  if (n <= 0)
-    return "tenured";
-  self.resize(static_cast<size_t>(n));
-  std::string folder = self.substr(0, self.rfind('/'));
-  for (const std::string& path : {folder + "/tenured", folder + "/../sbin/tenured"})
-    if (access(path.c_str(), X_OK) == 0)
-      return path;
-  return "tenured";
 }
 
 // Never returns. Its own session, so that a terminal's hang-up does not reach it.
@@ -94,7 +81,7 @@ Result<> start_daemon(const Paths& paths) {
     return fail_sys("fork", "");
   if (child == 0) {
     if (fork() == 0)
-      become_daemon(daemon_path(), paths.root, log_fd.get(), write_end.get());
+      become_daemon(program_path("tenured"), paths.root, log_fd.get(), write_end.get());
     _exit(0);
   }
   waitpid(child, nullptr, 0);

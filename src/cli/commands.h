@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of `tenure`. Each prints its answer on stdout, its complaints on stderr, and returns
-// an exit code of cli/exit_code.h. The command line has been checked before (cli/options.h).
+// The commands of `tenure` that ask tenured. Each prints its answer on stdout, its complaints on
+// stderr, and returns an exit code of cli/exit_code.h. The command line has been checked before
+// (cli/options.h).
 #pragma once
 
 #include "cli/options.h"
@@ -36,20 +37,5 @@ int run_blockcommit(const Options& options);
 int run_blockpull(const Options& options);
 int run_blockcopy(const Options& options);
 int run_blockjob(const Options& options);
-
-// The ledger's proof (verify_command.cc).
-int run_verify(const Options& options);
-int run_prove(const Options& options);
-
-// Whether this host can keep a true trail (doctor_command.cc).
-int run_doctor(const Options& options);
-
-// Reading the trail, without the daemon (read_commands.cc).
-int run_who(const Options& options);
-int run_history(const Options& options);
-int run_log(const Options& options);
-int run_report(const Options& options);
-int run_denials(const Options& options);      // read_denials.cc
-int run_report_page(const Options& options);  // report --html (read_page.cc)
 
 }  // namespace tenure::cli

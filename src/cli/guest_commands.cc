@@ -15,7 +15,6 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/device_words.h"
-#include "cli/dry_run.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
 #include "domain/domain.h"
@@ -245,8 +244,6 @@ int run_show(const Options& options) {
 }
 
 int run_start(const Options& options) {
-  if (options.dry_run)
-    return run_dry_start(options);
   json what = {{"guest", options.guest}};
   if (is_file(options.guest)) {
     auto xml = read_definition(options.guest);

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// `tenure`: reads the command line and runs one command.
+// `tenure`: reads the command line and asks tenured, or becomes tenure-local for what needs no
+// tenured.
+#include <cerrno>
 #include <cstdio>
-#include <exception>
+#include <cstring>
 #include <string_view>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/options.h"
+#include "cli/programs.h"
 
 namespace {
 
@@ -17,6 +20,7 @@ struct Row {
   int (*run)(const Options&);
 };
 
+// All others are tenure-local's.
 constexpr Row kCommands[] = {
     {"define", run_define},
     {"undefine", run_undefine},
@@ -31,16 +35,8 @@ constexpr Row kCommands[] = {
     {"reset", run_control},
     {"inject-nmi", run_control},
     {"console", run_console},
-    {"who", run_who},
-    {"history", run_history},
-    {"log", run_log},
-    {"report", run_report},
-    {"verify", run_verify},
-    {"prove", run_prove},
     {"attach", run_attach},
     {"detach", run_detach},
-    {"doctor", run_doctor},
-    {"denials", run_denials},
     {"set", run_set},
     {"update", run_update},
     {"eject", run_eject},
@@ -58,27 +54,20 @@ constexpr Row kCommands[] = {
     {"blockjob", run_blockjob},
 };
 
-int run(const Options& options) {
+int run(const Options& options, char** argv) {
   for (const Row& row : kCommands) {
-    if (row.name == options.command)
+    if (row.name == options.command && !options.dry_run)
       return row.run(options);
   }
-  std::fprintf(stderr, "tenure: command %s has no implementation\n", options.command.c_str());
+  become_local(argv);
+  std::fprintf(stderr, "tenure: tenure-local, the program of this command: %s\n",
+               std::strerror(errno));
   return to_int(ExitCode::Failed);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  // The last net for what third-party code throws (bad_alloc above all).
-  try {
-    const Parsed parsed = parse_options({argv + 1, argv + argc});
-    if (parsed.options)
-      return run(*parsed.options);
-    std::fputs(parsed.text.c_str(), parsed.exit_code == 0 ? stdout : stderr);
-    return parsed.exit_code;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "tenure: %s\n", error.what());
-    return to_int(ExitCode::Failed);
-  }
+  return run_command_line(argc, argv,
+                          [argv](const Options& options) { return run(options, argv); });
 }

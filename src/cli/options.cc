@@ -276,11 +276,15 @@ void add_argument(CLI::App& app, const CommandSpec& spec, Options& out) {
     app.add_option("words", out.words)->option_text(spec.rest)->required()->expected(1, -1);
 }
 
-void add_command(CLI::App& app, const CommandSpec& spec, Options& out) {
+// Without `named`, what the help of the program says of it alone: all options of all commands would
+// take longer than what most commands do.
+void add_command(CLI::App& app, const CommandSpec& spec, bool named, Options& out) {
   CLI::App* sub = app.add_subcommand(spec.name, spec.help);
   sub->fallthrough();  // `tenure list -o json` as well as `tenure -o json list`
   if (*spec.canonical != '\0')
     sub->group("");
+  if (!named)
+    return;
   add_argument(*sub, spec, out);
   std::istringstream names(spec.options);
   for (std::string name; names >> name;) add_option(*sub, *find_option(name), out);
@@ -347,8 +351,11 @@ Parsed parse_options(std::vector<std::string> args) {
   app.require_subcommand(1);
   Options options;
   for (const OptionSpec& spec : kGlobal) add_option(app, spec, options);
-  for (const CommandSpec& spec : kCommands) add_command(app, spec, options);
   args = without_ausearch_forms(args);
+  for (const CommandSpec& spec : kCommands) {
+    const bool named = std::find(args.begin(), args.end(), spec.name) != args.end();
+    add_command(app, spec, named, options);
+  }
   std::reverse(args.begin(), args.end());  // CLI11 takes the words from the back
   try {
     app.parse(std::move(args));

@@ -11,7 +11,7 @@
 #include <set>
 #include <sstream>
 
-#include "cli/commands.h"
+#include "cli/local/commands.h"
 #include "ledger/ledger.h"
 #include "tests/unit/reader/scratch.h"
 #include "trail/entry.h"

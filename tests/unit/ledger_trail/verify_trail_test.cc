@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/verify_trail.h"
+#include "cli/local/verify_trail.h"
 
 #include <gtest/gtest.h>
 

@@ -9,9 +9,9 @@
 
 #include "base/device_number.h"
 #include "base/text.h"
-#include "cli/commands.h"
+#include "cli/local/commands.h"
+#include "cli/local/read_session.h"
 #include "cli/output.h"
-#include "cli/read_session.h"
 #include "model/tenure_book.h"
 #include "reader/event_order.h"
 #include "reader/follow.h"

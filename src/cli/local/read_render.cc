@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/read_render.h"
+#include "cli/local/read_render.h"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/dry_run.h"
+#include "cli/local/commands.h"
 
 #include <fmt/format.h>
 

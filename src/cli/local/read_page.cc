@@ -7,9 +7,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/identity.h"
-#include "cli/commands.h"
-#include "cli/read_render.h"
-#include "cli/read_session.h"
+#include "cli/local/commands.h"
+#include "cli/local/read_render.h"
+#include "cli/local/read_session.h"
 #include "model/json.h"
 #include "reader/page.h"
 

@@ -8,8 +8,8 @@
 #include "base/paths.h"
 #include "base/text.h"
 #include "cli/client.h"
-#include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/local/commands.h"
 #include "cli/output.h"
 #include "doctor/doctor.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/read_session.h"
+#include "cli/local/read_session.h"
 
 #include <unistd.h>
 

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include "base/text.h"
-#include "cli/commands.h"
-#include "cli/read_render.h"
-#include "cli/read_session.h"
+#include "cli/local/commands.h"
+#include "cli/local/read_render.h"
+#include "cli/local/read_session.h"
 #include "model/json.h"
 #include "reader/select.h"
 #include "reader/summary.h"

@@ -6,9 +6,9 @@
 #include <deque>
 
 #include "base/text.h"
-#include "cli/commands.h"
+#include "cli/local/commands.h"
+#include "cli/local/read_session.h"
 #include "cli/output.h"
-#include "cli/read_session.h"
 #include "reader/cursor.h"
 #include "reader/event_order.h"
 #include "reader/event_view.h"
