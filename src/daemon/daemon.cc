@@ -244,7 +244,7 @@ class Daemon {
     Result<> policy = co_await record_policy(*context_, config_);
     if (!policy)
       log_line("policy: " + policy.error().what());
-    auto adopted = co_await guest::recover(*context_, std::move(replay));
+    CO_TRY(auto adopted, co_await guest::recover(*context_, std::move(replay)));
     prune_fence(adopted);
     guests_->adopt(std::move(adopted));
     journal_->on_loss([this] {

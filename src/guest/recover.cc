@@ -40,6 +40,12 @@ constexpr int kKillTimeoutMs = 30'000;
 // Before each further try.
 constexpr std::array<std::chrono::milliseconds, 3> kAgain{20ms, 200ms, 1s};
 
+asio::awaitable<void> pause(Context& context, std::chrono::milliseconds delay) {
+  asio::steady_timer timer(context.executor, delay);
+  asio::error_code error;
+  co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+}
+
 // What the kernel has of one run.
 class Recovery {
  public:
@@ -60,7 +66,8 @@ class Recovery {
   asio::awaitable<Result<std::shared_ptr<Guest>>> run() {
     txn_ = {.id = context_.new_txn(), .who = own_identity()};
     prepare();
-    find_process();
+    CO_TRY_OK(co_await find_process_at_last());
+    is_known_ = true;
     if (pidfd_ && run_.started) {
       co_await fence_at_last();
       auto adopted = co_await adopt();
@@ -72,6 +79,9 @@ class Recovery {
     CO_TRY_OK(co_await close());
     co_return std::shared_ptr<Guest>();
   }
+
+  // False after a run() that failed before it could tell whether QEMU lives.
+  bool is_known() const { return is_known_; }
 
  private:
   static Requester own_identity() {
@@ -125,25 +135,35 @@ class Recovery {
 
   // By the pid that was written down, else by the cgroup, else by QEMU's own arguments (the daemon
   // died between clone3 and writing it down).
-  void find_process() {
+  // An error if that cannot be told; NotFound is an answer.
+  Result<> find_process() {
     if (state_.process.pid == 0) {
       const kernel::Cgroup* group =
           seams_->cgroup_v2() != nullptr ? seams_->cgroup_v2() : seams_->cgroup_v1();
-      auto members = group != nullptr ? group->processes() : Result<std::vector<pid_t>>{};
-      auto strays = group == nullptr ? kernel::processes_with_argument(
-                                           "-uuid", run_.ref.uuid, state_.uid.value_or(geteuid()))
-                                     : std::move(members);
-      if (!strays || strays->empty())
-        return;
-      auto id = kernel::process_id(strays->front());
-      if (id)
-        state_.process = *id;
+      TRY(auto strays, group != nullptr
+                           ? group->processes()
+                           : kernel::processes_with_argument("-uuid", run_.ref.uuid,
+                                                             state_.uid.value_or(geteuid())));
+      if (strays.empty())
+        return {};
+      TRY(state_.process, kernel::process_id(strays.front()));
     }
-    if (state_.process.pid == 0)
-      return;
-    auto pidfd = kernel::open_process(state_.process);
-    if (pidfd && !has_exited(pidfd->get()))
-      pidfd_ = std::move(*pidfd);
+    TRY(UniqueFd pidfd, kernel::open_process(state_.process));
+    if (!has_exited(pidfd.get()))
+      pidfd_ = std::move(pidfd);
+    return {};
+  }
+
+  // Whoever cannot be looked at is neither alive nor dead: nothing true could be recorded of it.
+  asio::awaitable<Result<>> find_process_at_last() {
+    Result<> found = find_process();
+    for (std::chrono::milliseconds delay : kAgain) {
+      if (found || found.error().code() == Errc::NotFound)
+        co_return Result<>{};
+      co_await pause(context_, delay);
+      found = find_process();
+    }
+    co_return found;
   }
 
   // A zombie still has its pid, but holds nothing.
@@ -289,7 +309,7 @@ class Recovery {
       auto qmp = co_await answering_monitor();
       if (qmp || qmp.error().code() == Errc::Timeout || has_ended())
         co_return qmp;
-      co_await pause(delay);
+      co_await pause(context_, delay);
     }
     co_return co_await answering_monitor();
   }
@@ -310,15 +330,9 @@ class Recovery {
     for (std::chrono::milliseconds delay : kAgain) {
       if (fence_error_.empty() || has_ended())
         co_return;
-      co_await pause(delay);
+      co_await pause(context_, delay);
       open_fence();
     }
-  }
-
-  asio::awaitable<void> pause(std::chrono::milliseconds delay) {
-    asio::steady_timer timer(context_.executor, delay);
-    asio::error_code error;
-    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
   }
 
   bool has_ended() const {
@@ -415,17 +429,14 @@ class Recovery {
   std::unique_ptr<RunSeams> seams_;
   std::string fence_error_;
   UniqueFd pidfd_;
+  bool is_known_ = false;
   std::set<uint64_t> held_by_qemu_;  // indices of intents
 };
 
-std::map<std::string, RunState> states_by_uuid(Context& context) {
+Result<std::map<std::string, RunState>> states_by_uuid(Context& context) {
   std::map<std::string, RunState> states;
-  auto runs = load_runs(context.paths);
-  if (!runs) {
-    context.log(runs.error().what());
-    return states;
-  }
-  for (Result<RunState>& run : *runs) {
+  TRY(std::vector<Result<RunState>> runs, load_runs(context.paths));
+  for (Result<RunState>& run : runs) {
     if (!run) {
       context.log(run.error().what());
       continue;
@@ -436,12 +447,22 @@ std::map<std::string, RunState> states_by_uuid(Context& context) {
   return states;
 }
 
+asio::awaitable<Result<std::map<std::string, RunState>>> states_at_last(Context& context) {
+  for (std::chrono::milliseconds delay : kAgain) {
+    auto states = states_by_uuid(context);
+    if (states)
+      co_return states;
+    co_await pause(context, delay);
+  }
+  co_return states_by_uuid(context);
+}
+
 }  // namespace
 
-asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context,
-                                                             registrar::Replay replay) {
+asio::awaitable<Result<std::vector<std::shared_ptr<Guest>>>> recover(Context& context,
+                                                                     registrar::Replay replay) {
   context.journal.resume(std::move(replay.gap));
-  std::map<std::string, RunState> states = states_by_uuid(context);
+  CO_TRY(auto states, co_await states_at_last(context));
   std::vector<std::shared_ptr<Guest>> adopted;
   for (const std::string& uuid : stateless_runs(context.paths))
     if (!replay.open.contains(uuid))
@@ -453,6 +474,8 @@ asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context,
     std::string vm = run.ref.vm;
     auto recovery = std::make_unique<Recovery>(context, std::move(run), std::move(state));
     auto guest = co_await recovery->run();
+    if (!recovery->is_known())
+      co_return std::unexpected(std::move(guest).error().context(vm + ": is its QEMU alive"));
     if (!guest)
       context.log(fmt::format("{}: recovery: {}", vm, guest.error().what()));
     else if (*guest)

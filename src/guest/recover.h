@@ -14,8 +14,10 @@
 namespace tenure::guest {
 
 // The guests that live on; their watch() is not started yet. Runs that cannot be dealt with are
-// logged and stay open in the ledger, so that the next start tries again.
-asio::awaitable<std::vector<std::shared_ptr<Guest>>> recover(Context& context,
-                                                             registrar::Replay replay);
+// logged and stay open in the ledger, so that the next start tries again. Fails where the state of
+// the runs or whether a QEMU lives cannot be read, also when asked again: then nothing true could
+// be recorded, and a daemon that went on would end guests that live.
+asio::awaitable<Result<std::vector<std::shared_ptr<Guest>>>> recover(Context& context,
+                                                                     registrar::Replay replay);
 
 }  // namespace tenure::guest

@@ -51,7 +51,8 @@ QUIET_LINE = re.compile(r'(?!.*["<]/dev/)(read\(\d+</|openat\((?!.*O_(CREAT|TRUN
 LIBRARY_LINE = re.compile(r'openat\(.*"/(usr/)?lib/[^"]*\.so[^"]*"')
 OUTCOMES = ("", "hit", "not reached", "not a fault that there is", "failed")
 
-# A fault in the Nth call of that name (strace counts each by itself). Threads: 0 is the event loop, 1 the pool.
+# A fault in the Nth call of that name (strace counts each by itself). Threads: 0 is the event loop, 1 the pool; of a
+# recovery, which strace sees from its start, the pool's are those calls that the event loop makes fewer of.
 Point = collections.namedtuple("Point", "operation thread call number fault")
 
 
@@ -108,10 +109,13 @@ class Subject:
     what `tenure` is told for it, and what must hold when the client had its answer."""
 
     OPERATIONS = ()
+    # Faults that once did harm: (operation, what a line of strace has in it, error). Each sample begins with them.
+    MENDED = ()
 
     def __init__(self, instance):
         self.instance = instance
         self.said = ""
+        self.mended = []  # points of MENDED
 
     def prepare(self, operation):
         raise NotImplementedError
@@ -147,7 +151,7 @@ class Subject:
         """Runs the operation with a thread under strace; returns (exit code of the client, strace's lines)."""
         self.prepare(operation)
         if self.words(operation) is None:
-            return self.traced_recovery(inject)
+            return self.traced_recovery(thread, inject)
         pid = self.daemon()
         threads = [tid for tid in os.listdir(f"/proc/{pid}/task") if (tid == str(pid)) == (thread == 0)]
         words = [word for tid in threads for word in ("-p", tid)]
@@ -168,45 +172,53 @@ class Subject:
             return None
         return client.returncode
 
-    def traced_recovery(self, inject):
+    def traced_recovery(self, thread, inject):
         ready, ready_end = os.pipe()
         os.set_inheritable(ready_end, True)
         words = [f"{harness.BIN}/tenured", "--root", self.instance.root, "--ready-fd", str(ready_end)]
         self.said = ""
         log = os.path.join(self.instance.folder, "strace.log")
-        tracer = subprocess.Popen(["strace", "-y", "-o", log, *injection(inject), *words], stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[ready_end])
+        follow = ["-f"] if thread else []
+        tracer = subprocess.Popen(["strace", "-y", *follow, "-o", log, *injection(inject), *words],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                  pass_fds=[ready_end])
         os.close(ready_end)
         with selectors.DefaultSelector() as selector:
             selector.register(ready, selectors.EVENT_READ)
             answered = selector.select(CLIENT_TIMEOUT)  # ready, or dead
         os.close(ready)
+        serves = bool(self.instance.daemon_pids())
         self.instance.end_daemon(signal.SIGKILL)
         tracer.wait(30)
         assert answered, "tenured neither serves nor ends"
         with open(log, encoding="utf-8", errors="replace") as file:
-            return 0, file.read().splitlines()
+            return 0, [line for line in file.read().splitlines() if not (serves and "+++ killed" in line)]
 
     def points(self, operation, thread):
         """All faults of one thread in one operation with their ranks, from an undisturbed run of it."""
         code, lines = self.traced(operation, thread, "")
         assert code == 0, f"an undisturbed {operation} fails: {self.said}"
         seen, ranks, quiet = collections.Counter(), {}, {}
-        for line in lines:
-            match = re.match(r"(\d* *)((\w+)\(.*)", line)
-            if not match:
-                continue
-            task, text, call = match.groups()
+        calls = [match.groups() for match in (re.match(r"(\d*) *((\w+)\(.*)", line) for line in lines) if match]
+        loop = None  # a recovery's pool is seen together with the event loop
+        if thread and self.words(operation) is None:
+            loop = calls[0][0]
+        of_loop = collections.Counter(call for task, _, call in calls if task == loop)
+        for task, text, call in calls:
             seen[task, call] += 1
             number = seen[task, call]
+            if task == loop or number <= of_loop[call]:
+                continue
             kill = Point(operation, thread, call, number, "KILL")
             if task in quiet:
                 ranks[quiet.pop(task)] = 2
             ranks[kill] = 0
             if call in QUIET or QUIET_LINE.match(text):
                 quiet[task] = kill
-            if "<anon_inode:[event" in line or "<pipe:" in line:  # no kernel fails these
+            if "<anon_inode:[event" in text or "<pipe:" in text:  # no kernel fails these
                 continue
+            self.mended += [Point(operation, thread, call, number, error) for where, what, error in self.MENDED
+                            if where == operation and re.search(what, text)]
             errors = ERRORS.get(call, ())
             for index, error in enumerate(errors):
                 rank = 2 if LIBRARY_LINE.match(text) else int(index != number % len(errors))
@@ -234,8 +246,9 @@ def all_points(subject):
     """Every point and its rank."""
     ranks = {}
     for operation in subject.OPERATIONS:
-        for thread in (0,) if subject.words(operation) is None else (0, 1):
+        for thread in (0, 1):
             ranks.update(subject.points(operation, thread))
+    ranks.update(dict.fromkeys(subject.mended, 0 if FULL else -1))
     counts = collections.Counter((point.operation, point.fault == "KILL") for point in ranks)
     for (operation, killed), count in sorted(counts.items()):
         print(f"{operation}: {count} points at which {'tenured dies' if killed else 'a call fails'}")
@@ -248,7 +261,7 @@ def choose(ranks):
     random.Random(SEED).shuffle(points)
     if FULL:
         return sorted((point for point in points if ranks[point] < len(RANKS)), key=ranks.get)
-    return [point for point in points if ranks[point] < 2]
+    return sorted((point for point in points if ranks[point] < 2), key=lambda point: ranks[point] >= 0)
 
 
 class Worker:

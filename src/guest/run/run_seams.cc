@@ -179,9 +179,13 @@ Result<Outcome> RunSeams::allow(model::Claim& claim, const Others& others) {
   Access wanted = rule->access;
   rule->access = shared | wanted;
   auto outcome = fence_->set(*rule);
-  if (!outcome)
-    return fail(std::move(outcome).error().context(claim.id));
-  return outcome;
+  if (outcome)
+    return outcome;
+  // It may have failed at its read-back; what is recorded as refused must not be there. The first
+  // error is the one to report.
+  rule->access = shared;
+  static_cast<void>(fence_->set(*rule));
+  return fail(std::move(outcome).error().context(claim.id));
 }
 
 // What others need of the device stays: a writer that goes leaves a reader reading.

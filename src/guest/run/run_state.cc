@@ -145,6 +145,12 @@ Result<RunState> parse_run(const std::string& text, const std::string& path) {
   }
 }
 
+// What is there is none, and will be none when it is read again.
+static bool is_no_state(const Error& error) {
+  const int err = error.sys_errno();
+  return err == 0 || err == ENOTDIR || err == EISDIR || err == ELOOP;
+}
+
 Result<std::vector<Result<RunState>>> load_runs(const Paths& paths) {
   std::vector<Result<RunState>> runs;
   std::error_code error;
@@ -153,11 +159,17 @@ Result<std::vector<Result<RunState>>> load_runs(const Paths& paths) {
     return runs;
   if (error)
     return fail_sys("read folder", paths.runtime + "/runs", error.value());
-  for (const auto& entry : folder) {
-    std::string path = entry.path().string() + "/state.json";
-    if (std::filesystem::exists(path, error))
-      runs.push_back(load_run(path));
+  for (; folder != std::filesystem::directory_iterator(); folder.increment(error)) {
+    Result<RunState> run = load_run(folder->path().string() + "/state.json");
+    if (!run && run.error().code() == Errc::NotFound)
+      continue;
+    // That it cannot be read just now does not mean that it says nothing.
+    if (!run && !is_no_state(run.error()))
+      return fail(std::move(run).error());
+    runs.push_back(std::move(run));
   }
+  if (error)
+    return fail_sys("read folder", paths.runtime + "/runs", error.value());
   return runs;
 }
 
@@ -165,9 +177,11 @@ std::vector<std::string> stateless_runs(const Paths& paths) {
   std::vector<std::string> found;
   std::error_code error;
   std::filesystem::directory_iterator folder(paths.runtime + "/runs", error);
-  for (; !error && folder != std::filesystem::directory_iterator(); folder.increment(error))
-    if (std::error_code ignored; !std::filesystem::exists(folder->path() / "state.json", ignored))
+  for (; !error && folder != std::filesystem::directory_iterator(); folder.increment(error)) {
+    std::error_code unknown;
+    if (!std::filesystem::exists(folder->path() / "state.json", unknown) && !unknown)
       found.push_back(folder->path().filename().string());
+  }
   return found;
 }
 
