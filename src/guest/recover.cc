@@ -184,6 +184,8 @@ class Recovery {
         .context = context_, .state = state_, .seams = *seams_, .qmp = qmp, .holds = run_.holds};
     registrar::Txn ending = txn_;
     co_await end_abandoned(to, state_, std::move(ending));
+    qemu::Command query{"query-status", nlohmann::json::object()};
+    auto status = co_await ask(qmp, std::move(query), {}, kMonitorTimeout);
     Record record = recovery_record("adopted");
     std::vector<Record> records{std::move(record)};
     // It gains nothing by this, so it does not end for a log that cannot take the record.
@@ -193,6 +195,8 @@ class Recovery {
     auto guest = std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_,
                                          std::move(seams_), std::move(run_.holds),
                                          std::move(pidfd_), std::move(qmp));
+    if (std::string word = status ? word_in(*status, "status") : ""; !word.empty())
+      guest->set_status(std::move(word));
     registrar::Txn txn = txn_;
     Result<> reconciled = co_await guest->catch_up(std::move(txn));
     if (!reconciled)

@@ -37,6 +37,12 @@ asio::awaitable<bool> is_down(const Monitor& monitor) {
   co_return info&& word_in(*info, "status") == "shutdown";
 }
 
+asio::awaitable<bool> is_finishing(const Monitor& monitor) {
+  qemu::Command command{"query-status", json::object()};
+  auto info = co_await ask(monitor, std::move(command));
+  co_return info&& word_in(*info, "status") == "finish-migrate";
+}
+
 // Whether it comes to an end. No event would tell: it may have passed before we came.
 asio::awaitable<bool> wait_while(Borrower to, asio::awaitable<bool> (*goes_on)(const Monitor&)) {
   asio::steady_timer timer(to.context.executor);
@@ -101,6 +107,15 @@ asio::awaitable<void> close_names(Borrower to, const std::vector<Hold>& loans) {
 
 }  // namespace
 
+// QEMU tells that a migration has ended before its thread sets the state that follows it, in which
+// the vCPUs stand still (migration_iteration_finish() in migration/migration.c).
+asio::awaitable<Result<>> go_on(Borrower to) {
+  (void)co_await wait_while(to, is_finishing);
+  qemu::Command command{"cont", json::object()};
+  CO_TRY_OK(co_await ask(to.qmp, std::move(command)));
+  co_return Result<>{};
+}
+
 asio::awaitable<void> end_abandoned(Borrower to, RunState& state, registrar::Txn txn) {
   co_await finish_reboot(to, txn);
   auto is_kept = [](const Hold& hold) { return !is_loan(hold.claim); };
@@ -121,8 +136,7 @@ asio::awaitable<void> end_abandoned(Borrower to, RunState& state, registrar::Txn
   }
   if (!std::exchange(state.suspended, false))
     co_return;
-  qemu::Command command{"cont", json::object()};
-  auto running = co_await ask(to.qmp, std::move(command));
+  Result<> running = co_await go_on(to);
   Result<> saved = save_run(to.context.paths, state);
   if (!running)
     to.context.log(fmt::format("{}: cont: {}", state.ref.vm, running.error().what()));

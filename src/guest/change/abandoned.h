@@ -14,4 +14,7 @@ namespace tenure::guest {
 // state.suspended. `state` is that of `to`.
 asio::awaitable<void> end_abandoned(Borrower to, RunState& state, registrar::Txn txn);
 
+// Lets the vCPUs go on after a migration, once QEMU is through with it.
+asio::awaitable<Result<>> go_on(Borrower to);
+
 }  // namespace tenure::guest

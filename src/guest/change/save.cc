@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "guest/change/abandoned.h"
 #include "guest/change/save_header.h"
 #include "guest/run/answer.h"
 #include "guest/run/ask.h"
@@ -66,17 +67,18 @@ uint64_t progress_of(const json& info) {
   return number_in(member(info, "ram"), "transferred");
 }
 
+Borrower borrower(Live& live) {
+  return {.context = live.context,
+          .state = live.state,
+          .seams = *live.seams,
+          .qmp = live.qmp,
+          .holds = live.holds};
+}
+
 class Saver {
  public:
   Saver(Live& live, std::string path, registrar::Txn txn)
-      : live_(live),
-        path_(std::move(path)),
-        loan_({.context = live.context,
-               .state = live.state,
-               .seams = *live.seams,
-               .qmp = live.qmp,
-               .holds = live.holds},
-              std::move(txn)) {}
+      : live_(live), path_(std::move(path)), loan_(borrower(live), std::move(txn)) {}
 
   asio::awaitable<Result<>> run() {
     CO_TRY(file_, kernel::open_output(path_));
@@ -91,7 +93,7 @@ class Saver {
       done = std::move(ended);
     else if (!ended)
       live_.context.log(fmt::format("{}: save: {}", live_.state.ref.vm, ended.error().what()));
-    co_await go_on();
+    co_await resume();
     if (Result<> gone = kernel::discard(file_); !gone)
       live_.context.log(gone.error().what());
     co_return done;
@@ -212,17 +214,16 @@ class Saver {
       done = co_await registrar::offload(live_.context.pool, std::move(finish));
     if (done)
       co_return done;
-    co_await go_on();
+    co_await resume();
     if (Result<> gone = kernel::discard(file_); !gone)
       live_.context.log(gone.error().what());
     co_return done;
   }
 
-  asio::awaitable<void> go_on() {
+  asio::awaitable<void> resume() {
     if (!live_.state.suspended)
       co_return;
-    qemu::Command command{"cont", json::object()};
-    auto running = co_await ask(live_.qmp, std::move(command));
+    Result<> running = co_await go_on(borrower(live_));
     // Without a monitor it goes on once that is found again (end_abandoned).
     live_.state.suspended = !running && running.error().code() == Errc::Lost;
     Result<> saved = save_run(live_.context.paths, live_.state);
