@@ -16,7 +16,10 @@
 namespace tenure::guest {
 namespace {
 
+using namespace std::chrono_literals;
 using nlohmann::json;
+
+constexpr std::chrono::milliseconds kFirstPause = 100ms, kLongestPause = 60s;
 
 std::string text_of(const json& object, const char* key) {
   auto it = object.find(key);
@@ -100,13 +103,27 @@ void Guest::handle_job(const qemu::QmpEvent& event) {
   asio::co_spawn(live_.context.executor, std::move(task), asio::detached);
 }
 
+// QEMU tells it once: what cannot be done now, since the ledger cannot be written, is tried again.
 asio::awaitable<void> Guest::follow_job(std::string alias) {
-  registrar::Turns::Turn turn = co_await live_.turns.next();
-  if (ended_)
-    co_return;
-  Result<> driven = co_await drive_job(live_, std::move(alias));
-  if (!driven)
-    live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, driven.error().what()));
+  asio::steady_timer pause(live_.context.executor);
+  for (auto delay = kFirstPause;; delay = std::min(2 * delay, kLongestPause)) {
+    Result<> driven;
+    {
+      registrar::Turns::Turn turn = co_await live_.turns.next();
+      if (ended_)
+        co_return;
+      std::string copy = alias;
+      driven = co_await drive_job(live_, std::move(copy));
+    }
+    if (!driven)
+      live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, driven.error().what()));
+    // A monitor that is lost is looked for, and then for the jobs (catch_up).
+    if (driven || driven.error().code() == Errc::Lost || !live_.state.jobs.contains(alias))
+      co_return;
+    pause.expires_after(delay);
+    asio::error_code error;
+    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+  }
 }
 
 asio::awaitable<Result<>> Guest::until_job(std::string alias, bool or_ready) {

@@ -34,6 +34,7 @@ class JobStarter {
 
   asio::awaitable<Result<std::string>> run() {
     CO_TRY_OK(co_await prepare());
+    co_await dismiss_former();
     // A tenured that comes later finds it here, and asks QEMU what came of it.
     live_.state.jobs[alias()] = job_;
     Result<> done = save();
@@ -174,6 +175,13 @@ class JobStarter {
     qemu::Command command = job_command(chain_, plan_, request_, job_id(alias()), written_.node);
     CO_TRY_OK(co_await ask(live_, std::move(command)));
     co_return Result<>{};
+  }
+
+  // An earlier job of this disk that has ended, and whose monitor was lost before QEMU heard that
+  // it may forget it, has the id. QEMU mostly knows of none, and dismisses none that goes on.
+  asio::awaitable<void> dismiss_former() {
+    qemu::Command dismiss{"job-dismiss", {{"id", job_id(alias())}}};
+    (void)co_await ask(live_, std::move(dismiss));
   }
 
   asio::awaitable<Result<>> open_base() {
