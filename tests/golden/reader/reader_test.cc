@@ -4,7 +4,9 @@
 // that are printed, no more and no fewer.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -184,6 +186,74 @@ TEST(OwnLedger, IsTheDefaultBelowARoot) {
   const Answer log = run("log -o json --root " + scratch.path(""));
   EXPECT_EQ(std::count(log.out.begin(), log.out.end(), '\n'), 2);  // an intent is no event
   EXPECT_EQ(run("history --root " + scratch.path("elsewhere")).code, 1);
+}
+
+std::vector<nlohmann::json> events(const std::string& filters) {
+  std::istringstream lines(run("log --log HOST -o json " + filters).out);
+  std::vector<nlohmann::json> out;
+  for (std::string line; std::getline(lines, line);) out.push_back(nlohmann::json::parse(line));
+  return out;
+}
+
+struct Filter {
+  std::string option;
+  std::function<bool(const nlohmann::json&)> holds;
+};
+
+// A filter for each value that the events have.
+std::vector<Filter> filters_of(const std::vector<nlohmann::json>& all) {
+  std::map<std::string, Filter> found;
+  const auto add = [&](const std::string& option, auto holds) {
+    found[option] = {option, std::move(holds)};
+  };
+  for (const nlohmann::json& event : all) {
+    for (const char* key : {"kind", "result"}) {
+      const nlohmann::json value = event[key];
+      if (value.is_string() && (value != "1"))  // of CONFIG_CHANGE; the option takes the words
+        add("--" + std::string(key) + " " + value.get<std::string>(),
+            [key, value](const auto& e) { return e[key] == value; });
+    }
+    if (event["type"].is_string())
+      add("--kind " + event["type"].get<std::string>(),
+          [type = event["type"]](const auto& e) { return e["type"] == type; });
+    if (event["uuid"].is_string())
+      add("--guest " + event["uuid"].get<std::string>().substr(0, 8),
+          [uuid = event["uuid"]](const auto& e) { return e["uuid"] == uuid; });
+    if (event["guest"] == "web-1")
+      add("--guest web-1", [](const auto& e) { return e["guest"] == "web-1"; });
+    if (const auto id = event["id"]; id.is_string() && id.get<std::string>().front() == '/' &&
+                                     id.get<std::string>().find(' ') == std::string::npos)
+      add("--resource " + id.get<std::string>(),
+          [id](const auto& e) { return e["id"] == id || e["old_id"] == id; });
+    if (event["requester"].is_object())
+      add("--who " + event["requester"]["auid"].dump(),
+          [who = event["requester"]["auid"]](const auto& e) {
+            return e["requester"].is_object() && e["requester"]["auid"] == who;
+          });
+  }
+  std::vector<Filter> out;
+  for (auto& [option, filter] : found) out.push_back(std::move(filter));
+  return out;
+}
+
+// Each filter, and each two of them, gives its part of the whole, in its order.
+TEST(LogFilters, GiveTheirPartOfTheWhole) {
+  const std::vector<nlohmann::json> all = events("");
+  const std::vector<Filter> filters = filters_of(all);
+  ASSERT_GT(filters.size(), 15U);
+  for (const Filter& one : filters) {
+    for (const Filter& other : filters) {
+      const auto name = [](const Filter& f) { return f.option.substr(0, f.option.find(' ')); };
+      if (name(one) == name(other) && one.option != other.option)
+        continue;  // an option that is given twice is another matter
+      const std::string options =
+          one.option == other.option ? one.option : one.option + " " + other.option;
+      std::vector<nlohmann::json> expected;
+      std::copy_if(all.begin(), all.end(), std::back_inserter(expected),
+                   [&](const auto& event) { return one.holds(event) && other.holds(event); });
+      EXPECT_EQ(events(options), expected) << options;
+    }
+  }
 }
 
 // Keys of the sections of tenure-json(5).
