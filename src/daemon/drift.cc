@@ -46,7 +46,8 @@ LiveParts both(const LiveParts& a, const LiveParts& b) {
           .members = a.members || b.members,
           .identity = a.identity || b.identity,
           .descriptors = a.descriptors || b.descriptors,
-          .acls = a.acls || b.acls};
+          .acls = a.acls || b.acls,
+          .nodes = a.nodes || b.nodes};
 }
 
 // What is known of one guest between two looks.
@@ -171,6 +172,9 @@ class Looker : public std::enable_shared_from_this<Looker> {
         for (const auto& [number, path] : item.second.watched) files_->remove(number);
       return gone;
     });
+    // Each tick another tenth of the guests is looked at wholly, at least one.
+    const size_t count_of_guests = running.size();
+    const size_t share = (count_of_guests + kTicksARound - 1) / kTicksARound;
     size_t place = 0;
     for (const auto& [uuid, guest] : running) {
       Subject& subject = subject_of(uuid, *guest);
@@ -181,12 +185,12 @@ class Looker : public std::enable_shared_from_this<Looker> {
       size_t count = kernel::count_open_files(guest->state().process.pid);
       parts.descriptors = count == 0 || count != subject.open_files;
       subject.open_files = count;
-      if (place++ % kTicksARound == round_ % kTicksARound)
+      if ((place++ + count_of_guests - first_ % count_of_guests) % count_of_guests < share)
         parts = {};
       if (parts.fence || parts.members || parts.descriptors)
         ask_for(subject, parts);
     }
-    ++round_;
+    first_ += share;
   }
 
   Subject& subject_of(const std::string& uuid, const Guest& guest) {
@@ -413,7 +417,7 @@ class Looker : public std::enable_shared_from_this<Looker> {
   std::map<std::string, Subject> subjects_;                            // by uuid
   std::map<std::string, Result<std::vector<kernel::AclRule>>> rules_;  // by uuid, of one pass
   std::vector<Difference> fresh_;                                      // of the last look
-  size_t round_ = 0;
+  size_t first_ = 0;  // of those that the next tick looks at wholly; grows
   bool urgent_ = false;
   bool stopped_ = false;
 };

@@ -83,6 +83,7 @@ Culprit culprit(const Difference& difference, const Guest& guest,
       case LiveKind::Identity:
       case LiveKind::Descriptor:
       case LiveKind::FileAcl:
+      case LiveKind::Node:
         break;
     }
     return false;

@@ -11,8 +11,12 @@
 
 namespace tenure::daemon {
 
-inline constexpr guest::LiveParts kNothing{
-    .fence = false, .members = false, .identity = false, .descriptors = false, .acls = false};
+inline constexpr guest::LiveParts kNothing{.fence = false,
+                                           .members = false,
+                                           .identity = false,
+                                           .descriptors = false,
+                                           .acls = false,
+                                           .nodes = false};
 
 // What the caller knows about a sighting.
 struct Told {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernel/private_dev.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
@@ -12,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <optional>
 #include <string_view>
 
@@ -150,6 +152,37 @@ Result<> set_owner_and_mode(const Place& place, const DevNode& node) {
   return {};
 }
 
+constexpr int kDeepest = 16;  // folders; /dev/disk/by-id has two
+
+Result<> list_folder(int parent, const char* name, const std::string& path, int depth,
+                     std::vector<DevNode>& found) {
+  if (depth > kDeepest)
+    return fail(Errc::Corrupt, fmt::format("{}: folders too deep", printable(path)));
+  TRY(UniqueFd folder, open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(fdopendir(folder.get()), closedir);
+  if (!dir)
+    return fail_sys("read folder", path);
+  (void)folder.release();  // the stream's now
+  while (const dirent* entry = readdir(dir.get())) {
+    const std::string_view part = entry->d_name;
+    if (part == "." || part == ".." || (depth == 0 && is_reserved(part)))
+      continue;
+    struct stat st{};
+    if (fstatat(dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+      continue;  // gone since
+    const std::string below = path + "/" + entry->d_name;
+    if (S_ISDIR(st.st_mode))
+      TRY_OK(list_folder(dirfd(dir.get()), entry->d_name, below, depth + 1, found));
+    if (auto rdev = device_of(st.st_mode, st.st_rdev))
+      found.push_back({.path = below,
+                       .rdev = *rdev,
+                       .uid = st.st_uid,
+                       .gid = st.st_gid,
+                       .mode = st.st_mode & 07777U});
+  }
+  return {};
+}
+
 Result<UniqueFd> build_dev(const std::vector<DevNode>& nodes) {
   TRY(UniqueFd dev, detached_tmpfs(kDevSpec, "/dev"));
   for (const char* name : kMountPoints) {
@@ -282,6 +315,13 @@ Result<Outcome> remove_node(int guest_dev_fd, const DevNode& node) {
     folder.resize(folder.rfind('/'));
   }
   return Outcome::Changed;
+}
+
+Result<std::vector<DevNode>> list_nodes(int guest_dev_fd) {
+  std::vector<DevNode> found;
+  TRY_OK(list_folder(guest_dev_fd, ".", "/dev", 0, found));
+  std::ranges::sort(found, {}, &DevNode::path);
+  return found;
 }
 
 }  // namespace tenure::kernel

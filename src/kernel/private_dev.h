@@ -59,4 +59,8 @@ Result<Outcome> add_node(int guest_dev_fd, const DevNode& node);
 // gone, Exists if something else is in its place.
 Result<Outcome> remove_node(int guest_dev_fd, const DevNode& node);
 
+// The device nodes that are there now, by path; what we put there ourselves for every guest (pts,
+// shm, fd, the links) left out. Corrupt if folders lie deeper than any node of ours. Thread-safe.
+Result<std::vector<DevNode>> list_nodes(int guest_dev_fd);
+
 }  // namespace tenure::kernel

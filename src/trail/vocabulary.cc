@@ -251,7 +251,7 @@ constexpr auto kDrift = row(
                ours("new-acl", kWord, "access that does stand, ? for none"), kByPid, kByComm,
                kByUid, kByAuid, ours("by-exe", kText, "its executable"),
                ours("phase", kWord, "begin, end, or repair: tenured tried to put it right"),
-               ours("what", kWord, "fence, program, rule, member, identity, fd, acl"),
+               ours("what", kWord, "fence, program, rule, member, identity, fd, acl, node"),
                ours("resource", kText, "what differs: device, process, file, descriptor"),
                ours("expected", kText, "what the open tenures say, ? for nothing"),
                ours("found", kText, "what the kernel says, ? for nothing")});

@@ -40,6 +40,8 @@ bool looked_at(LiveKind kind, const LiveParts& parts) {
       return parts.descriptors;
     case LiveKind::FileAcl:
       return parts.acls;
+    case LiveKind::Node:
+      return parts.nodes;
   }
   return true;
 }
@@ -152,6 +154,17 @@ Result<> repair_acl(RunSeams& seams, const Difference& difference, const std::ve
   return {};
 }
 
+// As the plan would make it: one that is not held goes.
+Result<> repair_node(RunSeams& seams, const Difference& difference, const RunState& state,
+                     const std::vector<Hold>& holds) {
+  const kernel::AclRule& rule = *difference.rule;
+  const kernel::DevNode node{.path = difference.path,
+                             .rdev = {rule.type, rule.major, rule.minor.value_or(0)},
+                             .uid = state.uid.value_or(0),
+                             .gid = state.uid.value_or(0)};
+  return difference.expected.empty() ? seams.drop_nodes({node}, holds) : seams.add_nodes({node});
+}
+
 }  // namespace
 
 std::string_view to_string(OnDrift policy) {
@@ -256,6 +269,8 @@ Result<> repair(const Difference& difference, RunSeams& seams, const RunState& s
       return repair_member(seams, difference, state);
     case LiveKind::FileAcl:
       return repair_acl(seams, difference, holds);
+    case LiveKind::Node:
+      return repair_node(seams, difference, state, holds);
     case LiveKind::Identity:
     case LiveKind::Descriptor:
       break;

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <utility>
 
 #include "base/text.h"
 #include "kernel/file_acl.h"
 #include "kernel/net_device.h"
+#include "kernel/private_dev.h"
 #include "kernel/process.h"
 
 namespace tenure::guest {
@@ -55,6 +57,8 @@ class Check {
       descriptors();
     if (subject_.parts.acls)
       acls();
+    if (subject_.parts.nodes)
+      nodes();
     // QEMU ended while it was looked at: what was seen is the end, not a difference.
     auto still = kernel::process_id(state_.process.pid);
     if (ending_ || !still || *still != state_.process)
@@ -209,6 +213,8 @@ class Check {
 
   // What the open tenures let QEMU have open, by device number.
   void collect_explanations() {
+    if (std::exchange(collected_, true))
+      return;
     for (const Hold& hold : subject_.holds) {
       const model::Claim& claim = hold.claim;
       if (claim.record.kind == Kind::NetOpen && claim.rdev)
@@ -355,10 +361,56 @@ class Check {
          .path = claim.id});
   }
 
+  // What the guest finds in its own /dev: nodes of what it holds, with its uid and for nobody else.
+  void nodes() {
+    if (!state_.uid)
+      return;
+    auto dev = kernel::open_guest_dev(state_.process.pid);
+    auto found = dev ? kernel::list_nodes(dev->get()) : fail(dev.error());
+    if (!found)
+      return cannot_tell("the guest's /dev", found.error());
+    collect_explanations();
+    for (const kernel::DevNode& node : *found) {
+      std::string owner = fmt::format("uid {} mode {:o}", node.uid, node.mode);
+      std::string ours = fmt::format("uid {} mode {:o}", *state_.uid, kernel::DevNode{}.mode);
+      if (!is_held(node.rdev))
+        node_differs(node.path, node.rdev, "", "there");
+      else if (owner != ours)
+        node_differs(node.path, node.rdev, std::move(ours), std::move(owner));
+    }
+    for (const Hold& hold : subject_.holds) {
+      const model::Claim& claim = hold.claim;
+      if (claim.record.kind == Kind::CgroupPath && claim.rdev &&
+          std::ranges::find(*found, *claim.rdev, &kernel::DevNode::rdev) == found->end())
+        node_differs(claim.id, *claim.rdev, "there", "");
+    }
+  }
+
+  bool is_held(const DeviceNumber& rdev) const {
+    return std::ranges::any_of(rules_, [&](const AclRule& rule) {
+      return rule.type == rdev.type && rule.major == rdev.major && rule.minor == rdev.minor;
+    });
+  }
+
+  void node_differs(const std::string& path, const DeviceNumber& rdev, std::string expected,
+                    std::string found) {
+    std::string text = fmt::format(
+        "{} ({}) in the guest's /dev: {}, the tenures say {}", printable(path), to_string(rdev),
+        found.empty() ? "missing" : found, expected.empty() ? "nothing of it" : expected);
+    add({.kind = LiveKind::Node,
+         .resource = fmt::format("{} {}", to_string(rdev), path),
+         .expected = std::move(expected),
+         .found = std::move(found),
+         .text = std::move(text),
+         .rule = AclRule{.type = rdev.type, .major = rdev.major, .minor = rdev.minor, .access = {}},
+         .path = path});
+  }
+
   const LiveSubject& subject_;
   const RunState& state_;
   LiveReport report_;
   bool ending_ = false;
+  bool collected_ = false;
   std::vector<AclRule> rules_;           // what may be open, besides network devices
   std::map<DeviceNumber, size_t> nets_;  // tenures of network devices without their fd so far
   std::vector<std::string> ifnames_;
@@ -367,8 +419,8 @@ class Check {
 }  // namespace
 
 std::string_view to_string(LiveKind kind) {
-  static constexpr std::array<std::string_view, 7> kNames{"fence",    "program", "rule", "member",
-                                                          "identity", "fd",      "acl"};
+  static constexpr std::array<std::string_view, 8> kNames{"fence",    "program", "rule", "member",
+                                                          "identity", "fd",      "acl",  "node"};
   return kNames[static_cast<size_t>(kind)];
 }
 

@@ -25,8 +25,10 @@ enum class LiveKind {
   Identity,    // uid and capabilities of QEMU
   Descriptor,  // an open device node or tap of QEMU
   FileAcl,     // the guest's entry in the POSIX ACL of a file or folder
+  Node,        // a device node in the guest's own /dev
 };
-// "fence", "program", "rule", "member", "identity", "fd", "acl": stable, used in records and JSON.
+// "fence", "program", "rule", "member", "identity", "fd", "acl", "node":
+// stable, used in records and JSON.
 std::string_view to_string(LiveKind kind);
 
 // One thing that is not as the open tenures say.
@@ -36,10 +38,11 @@ struct Difference {
   std::string expected;  // by the trail: "rw", "in force", "member"; "" for nothing
   std::string found;     // by the kernel; "" for nothing
   std::string text;      // one sentence for people
-  std::optional<kernel::AclRule> rule;  // of Rule: what stands, no access if it is missing
-  std::string path;                     // of FileAcl the file; of Descriptor the node as opened
-  pid_t pid = 0;                        // of Member
-  uint32_t program_id = 0;              // of Program
+  std::optional<kernel::AclRule>
+      rule;                 // of Rule: what stands, no access if missing; of Node: its number
+  std::string path;         // of FileAcl the file; of Descriptor and Node the node
+  pid_t pid = 0;            // of Member
+  uint32_t program_id = 0;  // of Program
 
   // The same thing differs in the same way.
   bool same_as(const Difference& other) const {
@@ -57,7 +60,7 @@ struct LiveReport {
 
 // Which parts to look at; all by default.
 struct LiveParts {
-  bool fence = true, members = true, identity = true, descriptors = true, acls = true;
+  bool fence = true, members = true, identity = true, descriptors = true, acls = true, nodes = true;
 };
 
 // One guest to look at. `rules` is its Fence::list(), for callers that read the rules of all guests
