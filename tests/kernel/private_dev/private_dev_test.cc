@@ -169,6 +169,23 @@ TEST_F(PrivateDevTest, ARunningGuestsDevIsChangedAndTheHostsIsNot) {
   EXPECT_EQ(stat(inside.c_str(), &st), -1);
 }
 
+TEST_F(PrivateDevTest, TheListHasEveryNodeAndNothingElse) {
+  auto built = build_private_dev({disk("/dev/vg/deep/root"), disk("/dev/sdz")});
+  ASSERT_TRUE(built) << built.error().what();
+  tree = std::move(*built);
+  ASSERT_EQ(symlinkat("sdz", tree.dev.get(), "link"), 0);
+  auto nodes = list_nodes(tree.dev.get());
+  ASSERT_TRUE(nodes) << nodes.error().what();
+  ASSERT_EQ(nodes->size(), 2U);
+  EXPECT_EQ((*nodes)[0].path, "/dev/sdz");
+  EXPECT_EQ((*nodes)[1].path, "/dev/vg/deep/root");
+  for (const DevNode& node : *nodes) {
+    EXPECT_EQ(node.rdev, disk("").rdev);
+    EXPECT_EQ(node.uid, disk("").uid);
+    EXPECT_EQ(node.mode, disk("").mode);
+  }
+}
+
 TEST_F(PrivateDevTest, TheHostsOwnDevIsNeverOpened) {
   Guest guest(tree, false);
   auto dev = open_guest_dev(guest.pid);

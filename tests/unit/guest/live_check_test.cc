@@ -38,8 +38,12 @@ class LiveCheckTest : public test::FolderTest {
     seams_ = std::make_unique<RunSeams>(domain_, options_, mounts, control_.get());
     ASSERT_TRUE(seams_->adopt((*fence)->slot()));
     // What a test program has open by itself is nobody's tenure; each test looks at its own parts.
-    parts_ = {
-        .fence = true, .members = true, .identity = false, .descriptors = false, .acls = true};
+    parts_ = {.fence = true,
+              .members = true,
+              .identity = false,
+              .descriptors = false,
+              .acls = true,
+              .nodes = false};
   }
 
   void members(const std::string& pids) {
@@ -155,8 +159,12 @@ TEST_F(LiveCheckTest, AQemuThatEndsIsGoneAndNotOutside) {
 }
 
 TEST_F(LiveCheckTest, AnotherUidIsSeen) {
-  parts_ = {
-      .fence = false, .members = false, .identity = true, .descriptors = false, .acls = false};
+  parts_ = {.fence = false,
+            .members = false,
+            .identity = true,
+            .descriptors = false,
+            .acls = false,
+            .nodes = false};
   state_.uid = geteuid() + 1;
   auto seen = differences();
   ASSERT_FALSE(seen.empty());
@@ -164,8 +172,12 @@ TEST_F(LiveCheckTest, AnotherUidIsSeen) {
 }
 
 TEST_F(LiveCheckTest, ADeviceThatNoTenureExplainsIsSeenAndOneOfATenureIsNot) {
-  parts_ = {
-      .fence = false, .members = false, .identity = false, .descriptors = true, .acls = false};
+  parts_ = {.fence = false,
+            .members = false,
+            .identity = false,
+            .descriptors = true,
+            .acls = false,
+            .nodes = false};
   UniqueFd zero(open("/dev/zero", O_RDWR | O_CLOEXEC));
   ASSERT_TRUE(zero);
   std::string name = "fd fd " + std::to_string(zero.get()) + " c 1:5 ->rw";
