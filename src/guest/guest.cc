@@ -18,6 +18,7 @@
 #include "guest/change/chain.h"
 #include "guest/change/reboot.h"
 #include "guest/run/ask.h"
+#include "guest/run/end_of_run.h"
 #include "guest/run/wiring.h"
 
 namespace tenure::guest {
@@ -179,6 +180,8 @@ asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, reg
 
 asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   registrar::Turns::Turn turn = co_await live_.turns.next();
+  if (live_.qmp)
+    CO_TRY_OK(co_await dismiss_jobs(live_));
   CO_TRY(std::vector<std::string> lost, co_await lost_devices(live_));
   for (std::string& alias : lost) {
     std::string why = "recovered: it is not in QEMU";
@@ -268,8 +271,8 @@ asio::awaitable<Result<>> Guest::finish() {
   registrar::RunRef ref = live_.state.ref;
   registrar::Txn txn = cause.txn;
   std::vector<Hold> holds = std::move(live_.holds);
-  auto left = co_await registrar::release(live_.context.journal, std::move(ref), std::move(txn),
-                                          *live_.seams, std::move(holds), std::move(ending));
+  auto left = co_await release_all(live_.context, std::move(ref), std::move(txn), *live_.seams,
+                                   std::move(holds), std::move(ending));
   trail::Record record = control_record("stop", cause.reason, live_.state, live_.domain->kvm);
   if (!cause.why.empty())
     record.set("why", cause.why);

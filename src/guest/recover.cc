@@ -24,6 +24,7 @@
 #include "guest/run/answer.h"
 #include "guest/run/ask.h"
 #include "guest/run/confirm.h"
+#include "guest/run/end_of_run.h"
 #include "guest/run/uids.h"
 #include "registrar/settle.h"
 
@@ -393,8 +394,8 @@ class Recovery {
     registrar::Ending ending{
         .reason = "stop", .why = why(), .bounds = bounds(), .staying = nullptr};
     CO_TRY(std::vector<Hold> left,
-           co_await registrar::release(context_.journal, std::move(ref), std::move(txn), *seams_,
-                                       std::move(holds), std::move(ending)));
+           co_await release_all(context_, std::move(ref), std::move(txn), *seams_, std::move(holds),
+                                std::move(ending)));
     std::vector<Record> records;
     if (!run_.ended)
       records.push_back(end_record());

@@ -124,6 +124,9 @@ class Subject:
         """Arguments of `tenure`; None where tenured itself is what is run (its recovery)."""
         raise NotImplementedError
 
+    def follow_up(self, operation, code):
+        """After an error, while the tenured that met it still runs: what must be possible now."""
+
     def settle(self, operation, code):
         """Before the judgement: waits for what goes on by itself after the operation."""
 
@@ -235,6 +238,8 @@ class Subject:
             return "not a fault that there is"
         if code is None and point.fault != "KILL":
             raise AssertionError(f"{self.said}; the fault was {hit}")
+        if point.fault != "KILL":
+            self.follow_up(point.operation, code)
         self.instance.end_daemon(signal.SIGKILL)
         self.settle(point.operation, code)
         running = witness.agree(self.instance)

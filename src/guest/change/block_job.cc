@@ -313,6 +313,20 @@ asio::awaitable<Result<json>> list_jobs(Live& live) {
   co_return list;
 }
 
+asio::awaitable<Result<>> dismiss_jobs(Live& live) {
+  qemu::Command query{"query-jobs", json::object()};
+  CO_TRY(json jobs, co_await ask(live, std::move(query)));
+  for (const json& job : jobs) {
+    std::string id = job.is_object() ? text_of(job, "id") : "";
+    std::string alias = disk_of_job(id);
+    if (alias.empty() || live.state.jobs.contains(alias) || text_of(job, "status") != "concluded")
+      continue;
+    qemu::Command dismiss{"job-dismiss", {{"id", std::move(id)}}};
+    CO_TRY_OK(co_await ask(live, std::move(dismiss)));
+  }
+  co_return Result<>{};
+}
+
 asio::awaitable<Result<>> settle_jobs(Live& live) {
   std::vector<std::string> aliases;
   for (const auto& [alias, job] : live.state.jobs) aliases.push_back(alias);
