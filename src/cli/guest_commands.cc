@@ -52,6 +52,9 @@ void put_status(Out& out, const json& status) {
     out.line(fmt::format("  {:9} {}", "allowed", rule.get<std::string>()));
   if (status.contains("acl_error"))
     out.line(fmt::format("  {:9} {}", "acl", text("acl_error")));
+  for (const json& helper : status.value("helpers", json::array()))
+    out.line(printable(fmt::format("  {:9} {} ({}) of {}", "helper", helper.value("kind", ""),
+                                   helper.value("pid", 0), helper.value("device", ""))));
   for (const json& difference : status.at("drift"))
     out.line(fmt::format("  {:9} {}", "drift", printable(difference.value("text", ""))));
   if (status.value("definition_differs", false))

@@ -18,6 +18,14 @@ bool is_group(const Guest& guest, uint64_t inode) {
   return false;
 }
 
+// Its QEMU or a helper.
+bool is_process(const Guest& guest, pid_t pid) {
+  for (const auto& [alias, helper] : guest.seams().helpers())
+    if (helper.state.process.pid == pid)
+      return true;
+  return pid == guest.state().process.pid;
+}
+
 // A denial in a parent's devices.deny reaches the guest's list as well. A move is written to the
 // file of where it goes, so without the tracepoint any such write may concern any guest.
 LiveParts concerned_by_write(const Sighting& seen, const Guest& guest, const Told& told) {
@@ -53,7 +61,7 @@ LiveParts concerned(const Sighting& seen, const Guest& guest, const Told& told) 
       return parts;
     case Move:
       parts.members =
-          told.stranger || seen.moved == guest.state().process.pid || is_group(guest, seen.object);
+          told.stranger || is_process(guest, seen.moved) || is_group(guest, seen.object);
       return parts;
     case File:
       parts.acls = told.file;

@@ -139,6 +139,7 @@ json status_of(const guest::Context& context, const Guests& guests, const DriftW
                  {"cgroup_paths", json::array()},
                  {"acl", json::array()},
                  {"tenures", json::array()},
+                 {"helpers", json::array()},
                  {"drift", json::array()},
                  {"log", guest::guest_log_path(context.paths, name.uuid)}};
   status["audit"] = audit_status(context);
@@ -156,6 +157,9 @@ json status_of(const guest::Context& context, const Guests& guests, const DriftW
   status["accel"] = guest->domain().kvm ? "kvm" : "tcg";
   add_fence(status, *guest);
   for (const registrar::Hold& hold : guest->holds()) status["tenures"].push_back(open_tenure(hold));
+  for (const auto& [alias, helper] : state.helpers)
+    status["helpers"].push_back(
+        {{"device", alias}, {"kind", helper.kind}, {"pid", helper.process.pid}});
   for (const guest::Difference& difference : drift.known(name.uuid))
     status["drift"].push_back(to_json(difference));
   add_differences(status, state, guests.definition(name.uuid));

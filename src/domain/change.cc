@@ -108,7 +108,7 @@ std::vector<std::string> words(const Hostdev& x) {
   return {x.info.alias, host_address(x)};
 }
 std::vector<std::string> words(const Filesystem& x) {
-  return {x.info.alias, x.tag, x.socket};
+  return {x.info.alias, x.tag, x.socket, x.dir};
 }
 std::vector<std::string> words(const auto& x) {
   return {x.info.alias};

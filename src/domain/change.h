@@ -42,7 +42,7 @@ std::vector<std::string> device_aliases(const Domain& domain);
 
 // The alias of the device that `word` names: an alias; a disk's target or path; an interface's MAC
 // or target; a channel's name; the path of a chardev, rng or input; the name of a shmem; the host's
-// address of a hostdev; the tag or socket of a filesystem; or, if it starts with '<', what
+// address of a hostdev; the tag, socket or folder of a filesystem; or, if it starts with '<', what
 // the element has of these. NotFound; Invalid if it fits several.
 Result<std::string> find_device(const Domain& domain, std::string_view word);
 

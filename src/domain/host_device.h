@@ -54,12 +54,22 @@ struct Hostdev {
   std::optional<bool> rom_bar;
 };
 
-// <filesystem> by virtiofs, served by a process that somebody else runs.
+// <filesystem> by virtiofs: a folder that a virtiofsd of the guest's own serves, or the socket of
+// one that somebody else runs.
 struct Filesystem {
   DeviceInfo info;
-  std::string socket;             // of the server
+  std::string dir;                // "" if it is a socket
+  std::string socket;             // "" if it is a folder
   std::string tag;                // by which the guest mounts it
   std::optional<uint32_t> queue;  // entries
+  // Of a folder.
+  bool readonly = false;
+  std::string binary;   // "" for the host's virtiofsd
+  std::string cache;    // none, always; "" for its default
+  std::string sandbox;  // namespace, chroot; "" for its default
+  std::optional<bool> xattr, posix_lock, flock;
+  std::optional<uint32_t> threads;     // of its pool
+  std::optional<uint32_t> open_files;  // RLIMIT_NOFILE
 };
 
 // "0000:01:00.0", the uuid of an mdev, "001.004" of a USB device, or "1d6b:0104" if only that is

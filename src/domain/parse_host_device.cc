@@ -132,6 +132,40 @@ Hostdev parse_hostdev(const Element& e) {
   return dev;
 }
 
+namespace {
+
+// How its virtiofsd is run.
+void parse_binary(const Element& binary, Filesystem& fs) {
+  constexpr uint32_t kMaxThreads = 1024, kMaxFiles = 1U << 20U;
+  fs.binary = binary.path("path");
+  fs.xattr = binary.flag("xattr");
+  if (auto cache = binary.child("cache"))
+    fs.cache = cache->choice("mode", {"none", "always"});
+  if (auto sandbox = binary.child("sandbox"))
+    fs.sandbox = sandbox->choice("mode", {"namespace", "chroot"});
+  if (auto lock = binary.child("lock")) {
+    fs.posix_lock = lock->flag("posix");
+    fs.flock = lock->flag("flock");
+  }
+  if (auto pool = binary.child("thread_pool"))
+    fs.threads = pool->number<uint32_t>("size", 0, kMaxThreads);
+  if (auto files = binary.child("openfiles"))
+    fs.open_files = files->number<uint32_t>("max", 64, kMaxFiles);
+}
+
+void parse_folder(const Element& e, Filesystem& fs) {
+  fs.readonly = e.has("readonly");
+  auto binary = e.child("binary");
+  if (binary)
+    parse_binary(*binary, fs);
+  if (fs.dir.empty() && binary)
+    binary->invalid("the server behind <source socket=> is run by somebody else");
+  if (fs.dir.empty() && fs.readonly)
+    e.invalid("<readonly/>: who runs the server behind <source socket=> decides that");
+}
+
+}  // namespace
+
 Filesystem parse_filesystem(const Element& e) {
   constexpr size_t kMaxTag = 36;  // virtio_fs_config.tag, linux/virtio_fs.h
   Filesystem fs{.info = parse_info(e)};
@@ -146,12 +180,14 @@ Filesystem parse_filesystem(const Element& e) {
     fs.info.virtio = parse_virtio(*driver);
   }
   if (auto source = e.child("source")) {
-    if (source->find("dir"))
-      source->unsupported("Tenure starts no virtiofsd: run one, and name its <source socket=>");
+    fs.dir = source->path("dir");
     fs.socket = source->path("socket");
   }
-  if (fs.socket.empty() || fs.socket.size() > kMaxSocketPath)
-    e.invalid("<source socket=> is missing, or longer than 107 bytes");
+  if (fs.dir.empty() == fs.socket.empty())
+    e.invalid("<source> has either dir= or socket=");
+  if (fs.socket.size() > kMaxSocketPath)
+    e.invalid("a socket's path has 107 bytes at most");
+  parse_folder(e, fs);
   if (auto target = e.child("target"))
     fs.tag = target->string("dir");
   if (fs.tag.empty() || fs.tag.size() > kMaxTag)

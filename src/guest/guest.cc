@@ -16,6 +16,7 @@
 #include "guest/change/amount.h"
 #include "guest/change/block_job.h"
 #include "guest/change/chain.h"
+#include "guest/change/helper_end.h"
 #include "guest/change/reboot.h"
 #include "guest/run/ask.h"
 #include "guest/run/end_of_run.h"
@@ -56,6 +57,7 @@ Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptio
 void Guest::watch(std::function<void()> on_ended) {
   if (live_.qmp)
     listen();
+  watch_helpers();
   auto self = shared_from_this();
   auto task = [self, on_ended = std::move(on_ended)]() mutable -> asio::awaitable<void> {
     co_await self->wait_for_exit(std::move(on_ended));
@@ -168,7 +170,9 @@ asio::awaitable<Result<std::string>> Guest::attach(std::string xml, std::string 
   registrar::Turns::Turn turn = co_await live_.turns.next();
   if (ended_)
     co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
-  co_return co_await guest::attach(live_, std::move(xml), std::move(source), std::move(txn));
+  auto done = co_await guest::attach(live_, std::move(xml), std::move(source), std::move(txn));
+  watch_helpers();
+  co_return done;
 }
 
 asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, registrar::Txn txn) {
@@ -191,6 +195,8 @@ asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   if (live_.qmp)
     guest_events_.look_at_macs(shared_from_this());
   registrar::Txn own = txn;
+  CO_TRY_OK(co_await settle_helpers(live_, std::move(own)));
+  own = txn;
   if (live_.qmp)
     CO_TRY_OK(co_await settle_drives(live_, std::move(own)));
   own = txn;
@@ -266,6 +272,9 @@ asio::awaitable<Result<>> Guest::finish() {
   live_.seams->set_process({});
   // An operation in flight fails now, and rolls back before the end is recorded.
   registrar::Turns::Turn turn = co_await live_.turns.next();
+  Result<> helpers = co_await end_helpers(live_.context.executor, *live_.seams);
+  if (!helpers)
+    live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, helpers.error().what()));
   EndCause cause = cause_of_end();
   registrar::Ending ending{.reason = "stop", .why = "", .bounds = {}, .staying = nullptr};
   registrar::RunRef ref = live_.state.ref;

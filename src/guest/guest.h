@@ -138,6 +138,11 @@ class Guest : public std::enable_shared_from_this<Guest> {
   asio::awaitable<void> let_go(std::string alias);
   asio::awaitable<Result<>> run_verb(const Verb& verb);
 
+  // guest_helpers.cc
+  void watch_helpers();
+  asio::awaitable<void> watch_helper(std::string alias, kernel::ProcessId process);
+  asio::awaitable<void> lose_helper(std::string alias, kernel::ProcessId process, std::string how);
+
   // guest_monitor.cc
   void listen();
   void lose_monitor(std::string why);
@@ -156,6 +161,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::optional<EndCause> asked_;        // stop or kill, who asked last
   std::optional<uint64_t> balloon_kib_;  // the last word of the balloon driver
   bool follows_balloon_ = false;
+  std::vector<kernel::ProcessId> watched_helpers_;
   bool saving_ = false;
   std::vector<std::shared_ptr<qemu::Qmp>> lost_monitors_;  // closed
   // The power button: what a shutdown means is QEMU's one setting, so a reboot, a stop and a save

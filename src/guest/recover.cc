@@ -60,6 +60,7 @@ class Recovery {
     state_.started = run_.started;
     if (!same_boot_) {
       state_.process = {};
+      state_.helpers.clear();
       state_.slot = 0;
     }
   }
@@ -117,6 +118,10 @@ class Recovery {
     // Also after another boot, or what seems to be one: only the kernel knows what is gone.
     if (auto adopted = seams_->adopt(state_.slot); !adopted)
       fence_error_ = adopted.error().what();
+    if (auto helpers = find_helpers(state_); helpers)
+      seams_->helpers() = std::move(*helpers);
+    else
+      fence_error_ = helpers.error().what();
   }
 
   // Where the state is lost (a wiped runtime folder) the grants tell which cgroups the run had.
@@ -139,12 +144,7 @@ class Recovery {
   // An error if that cannot be told; NotFound is an answer.
   Result<> find_process() {
     if (state_.process.pid == 0) {
-      const kernel::Cgroup* group =
-          seams_->cgroup_v2() != nullptr ? seams_->cgroup_v2() : seams_->cgroup_v1();
-      TRY(auto strays, group != nullptr
-                           ? group->processes()
-                           : kernel::processes_with_argument("-uuid", run_.ref.uuid,
-                                                             state_.uid.value_or(geteuid())));
+      TRY(auto strays, qemu_candidates(*seams_, state_, has_helpers(*domain_)));
       if (strays.empty())
         return {};
       TRY(state_.process, kernel::process_id(strays.front()));
@@ -181,6 +181,8 @@ class Recovery {
     CO_TRY(auto qmp, co_await monitor_at_last());
     CO_TRY_OK(co_await settle_changes(qmp));
     seams_->set_process(state_.process);
+    if (has_helpers(*domain_))
+      co_await let_strays_end(context_.executor, *seams_, state_.process.pid);
     Borrower to{
         .context = context_, .state = state_, .seams = *seams_, .qmp = qmp, .holds = run_.holds};
     registrar::Txn ending = txn_;
@@ -381,6 +383,7 @@ class Recovery {
         qmp->close();
     }
     CO_TRY_OK(kill_survivors());
+    CO_TRY_OK(co_await end_helpers(context_.executor, *seams_));
     auto present = [this](uint64_t index, const model::Claim& claim) {
       return is_held(index, claim);
     };

@@ -109,7 +109,7 @@ class Starter {
       CO_TRY_OK(co_await restore());
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
     CO_TRY_OK(co_await confirm(qmp_, state_.process, facts_, *seams_, std::move(unconfirmed)));
-    seams_->close_nic_fds();
+    seams_->close_lent_fds();
     CO_TRY_OK(co_await set_balloon());
     CO_TRY_OK(co_await announce());
     co_return co_await resume();
@@ -209,6 +209,7 @@ class Starter {
     log_start_ = lseek(log_.get(), 0, SEEK_END);
     qemu::LaunchSpec spec;
     TRY(ChardevSockets sockets, bind_sockets(*domain_, options_));
+    TRY_OK(start_helpers(context_, *domain_, facts_, options_, *seams_, state_));
     qemu::Wiring wiring = wire(*domain_, facts_, *seams_, options_, sockets, monitor.get());
     wiring.incoming = saved_.has_value();
     TRY(spec.argv, qemu::command_line(*domain_, wiring));
@@ -310,7 +311,10 @@ class Starter {
       qmp_->close();
     co_await reap();
     seams_->set_process({});
-    seams_->close_nic_fds();
+    seams_->close_lent_fds();
+    Result<> helpers = co_await end_helpers(context_.executor, *seams_);
+    if (!helpers)
+      context_.log(helpers.error().what());
     trail::Record record =
         state_.started ? control_record("stop", "failed", state_, domain_->kvm) : control();
     record.success = state_.started;
@@ -370,6 +374,7 @@ RunState first_state(const Context& context, const StartRequest& request,
   RunState state = request.saved ? request.saved->run : RunState{};
   state.process = {};
   state.slot = 0;
+  state.helpers.clear();
   state.started = state.suspended = false;
   state.ref = {.virt = request.domain->kvm ? "kvm" : "qemu",
                .vm = request.domain->name,

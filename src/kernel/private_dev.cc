@@ -223,6 +223,15 @@ Result<PrivateDev> build_private_dev(const std::vector<DevNode>& nodes,
   return tree;
 }
 
+Result<> add_folder(PrivateDev& tree, const std::string& name, UniqueFd mount) {
+  const std::string path = "/dev/" + name;
+  TRY(Place place, walk(tree.dev.get(), path, true));
+  if (mkdirat(place.folder.get(), place.name.c_str(), 0700) < 0)
+    return fail_sys("mkdir in the private /dev", name);
+  tree.folders.emplace_back(path, std::move(mount));
+  return {};
+}
+
 int enter_private_dev(const PrivateDev& tree, const char** step) {
   *step = "unshare the mount namespace";
   if (unshare(CLONE_NEWNS) < 0)
@@ -255,6 +264,10 @@ int enter_private_dev(const PrivateDev& tree, const char** step) {
     if (move_mount(file.get(), "", AT_FDCWD, path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) < 0)
       return errno;
   }
+  *step = "mount a folder";
+  for (const auto& [path, folder] : tree.folders)
+    if (move_mount(folder.get(), "", AT_FDCWD, path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) < 0)
+      return errno;
   return 0;
 }
 

@@ -33,6 +33,7 @@ struct PrivateDev {
   UniqueFd pts;  // clone of the host's /dev/pts; none if the host has none
   std::vector<std::pair<std::string, UniqueFd>>
       files;  // path in /dev/shm, clone of the host's file
+  std::vector<std::pair<std::string, UniqueFd>> folders;  // path in /dev, a mount
 };
 
 // Builds the tree in the caller's (unfenced) process; needs CAP_SYS_ADMIN and CAP_MKNOD. /dev/ptmx
@@ -41,6 +42,10 @@ struct PrivateDev {
 // Thread-safe.
 Result<PrivateDev> build_private_dev(const std::vector<DevNode>& nodes,
                                      const std::vector<std::string>& shm_files = {});
+
+// A folder of that name in the tree, and what will be mounted there. Invalid for a name that is
+// the tree's own or no plain name.
+Result<> add_folder(PrivateDev& tree, const std::string& name, UniqueFd mount);
 
 // In a child between clone3 and exec (async-signal-safe, no allocation): unshares the mount
 // namespace, makes it a slave of the host's and moves the tree over /dev. Returns 0 or the errno;

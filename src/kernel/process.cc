@@ -38,7 +38,8 @@ constexpr size_t kMaxOpenFiles = 65536;
 struct Stat {
   uint32_t tty = 0;          // field 7, as new_encode_dev() of the kernel packs it
   uint64_t start_ticks = 0;  // field 22
-  bool ending = false;       // a zombie, or on its way there
+  pid_t parent = 0;
+  bool ending = false;  // a zombie, or on its way there
 };
 
 std::string proc_path(pid_t pid, std::string_view file) {
@@ -59,6 +60,7 @@ Result<Stat> read_stat(pid_t pid) {
   std::vector<std::string_view> fields =
       split(trim(std::string_view(text).substr(command_end + 1)), ' ');
   constexpr size_t kState = 3 - 3;
+  constexpr size_t kParent = 4 - 3;
   constexpr size_t kTty = 7 - 3;
   constexpr size_t kFlags = 9 - 3;
   constexpr size_t kStart = 22 - 3;
@@ -68,10 +70,11 @@ Result<Stat> read_stat(pid_t pid) {
   std::optional<int32_t> tty = parse_int<int32_t>(fields[kTty]);
   std::optional<uint64_t> flags = parse_int<uint64_t>(fields[kFlags]);
   std::optional<uint64_t> start = parse_int<uint64_t>(fields[kStart]);
-  if (!tty || !flags || !start)
+  std::optional<pid_t> parent = parse_int<pid_t>(fields[kParent]);
+  if (!tty || !flags || !start || !parent)
     return fail(Errc::Io, proc_path(pid, "stat") + ": not understood");
   const bool dead = fields[kState] == "Z" || fields[kState] == "X";
-  return Stat{static_cast<uint32_t>(*tty), *start, dead || (*flags & kPfExiting) != 0};
+  return Stat{static_cast<uint32_t>(*tty), *start, *parent, dead || (*flags & kPfExiting) != 0};
 }
 
 // Gone, a zombie, or in do_exit() (kernel/exit.c): such a thread leaves its cgroup's lists and its
@@ -323,6 +326,37 @@ bool is_kernel_helper_of(pid_t pid, pid_t owner) {
   // A kernel thread has no executable; a process could choose the same name.
   return name && trim(*name) == fmt::format("vhost-{}", owner) &&
          !read_link(AT_FDCWD, proc_path(pid, "exe"));
+}
+
+bool descends_from(pid_t pid, pid_t ancestor) {
+  constexpr int kMaxDepth = 16;
+  for (int depth = 0; depth < kMaxDepth && pid > 1; ++depth) {
+    Result<Stat> stat = read_stat(pid);
+    if (!stat)
+      return false;
+    pid = stat->parent;
+    if (pid == ancestor)
+      return true;
+  }
+  return false;
+}
+
+bool same_program(pid_t one, pid_t other) {
+  struct stat a{}, b{};
+  return stat(proc_path(one, "exe").c_str(), &a) == 0 &&
+         stat(proc_path(other, "exe").c_str(), &b) == 0 && a.st_dev == b.st_dev &&
+         a.st_ino == b.st_ino;
+}
+
+Result<std::vector<pid_t>> all_processes() {
+  std::unique_ptr<DIR, int (*)(DIR*)> proc(opendir("/proc"), closedir);
+  if (!proc)
+    return fail_sys("open folder", "/proc");
+  std::vector<pid_t> found;
+  while (const dirent* entry = readdir(proc.get()))
+    if (auto pid = parse_int<pid_t>(entry->d_name))
+      found.push_back(*pid);
+  return found;
 }
 
 bool is_ending(pid_t pid) {

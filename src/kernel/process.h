@@ -63,6 +63,12 @@ Result<std::vector<OpenFile>> open_files(pid_t pid);
 // A kernel thread that works for `owner`: vhost-PID, which kernels before 6.4 put into the cgroups
 // of their owner (drivers/vhost/vhost.c).
 bool is_kernel_helper_of(pid_t pid, pid_t owner);
+// `pid` was started by `ancestor`, or by a process that was, as /proc/PID/stat says now.
+bool descends_from(pid_t pid, pid_t ancestor);
+// Both run the very same file; false if one of them cannot be asked.
+bool same_program(pid_t one, pid_t other);
+// The numbers of /proc.
+Result<std::vector<pid_t>> all_processes();
 // Each of its threads is gone or on its way: nothing of it runs any more, though it may not have
 // been waited for yet.
 bool is_ending(pid_t pid);

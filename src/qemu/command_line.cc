@@ -206,10 +206,11 @@ Error Builder::invalid(domain::Place place, std::string_view message) const {
 
 Result<std::vector<std::string>> command_line(const domain::Domain& domain, const Wiring& wiring) {
   using Part = Result<> (*)(Builder&);
-  static constexpr std::array<Part, 15> kParts = {
-      add_monitor,    add_clock,    add_controllers, add_firmware, add_disks,
-      add_interfaces, add_chardevs, add_inputs,      add_audio,    add_graphics,
-      add_videos,     add_sounds,   add_hostdevs,    add_shmems,   add_small_devices};
+  static constexpr std::array<Part, 16> kParts = {
+      add_monitor, add_clock,       add_controllers, add_firmware,
+      add_disks,   add_filesystems, add_interfaces,  add_chardevs,
+      add_inputs,  add_audio,       add_graphics,    add_videos,
+      add_sounds,  add_hostdevs,    add_shmems,      add_small_devices};
   Builder b(domain, wiring);
   add_identity(b);
   TRY_OK(add_machine(b));
@@ -218,7 +219,6 @@ Result<std::vector<std::string>> command_line(const domain::Domain& domain, cons
   add_iothreads(b);
   add_boot(b);
   add_memory_devices(b);
-  add_filesystems(b);
   for (Part part : kParts) {
     TRY_OK(part(b));
   }

@@ -29,7 +29,8 @@ struct Wiring {
   std::map<std::string, ImageChain> images;  // by alias of the disk, top first
   std::map<std::string, InterfaceWiring> interfaces;  // by alias of the interface
   std::map<std::string, std::string>
-      socket_fds;                                // by alias of a listening unix chardev: its socket
+      socket_fds;  // by alias: of a listening unix chardev its socket, of a folder that a helper
+                   // serves the connection to it
   std::map<std::string, std::string> usb_nodes;  // by alias of a USB hostdev: /dev/bus/usb/…
   // By alias of a plain shmem: where QEMU opens its file; /dev/shm/NAME for those that are not
   // here.

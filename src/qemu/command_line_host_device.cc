@@ -60,21 +60,36 @@ void add_doorbell(Builder& b, const Shmem& shmem) {
   b.device(json);
 }
 
-void add_filesystem(Builder& b, const domain::Filesystem& fs) {
+// Of the server's socket, or of the connection to our own.
+Result<std::string> server_of(const Builder& b, const domain::Filesystem& fs) {
+  if (fs.dir.empty())
+    return ",path=" + doubled_commas(fs.socket);
+  const auto& fds = b.wiring().socket_fds;
+  if (auto fd = fds.find(fs.info.alias); fd != fds.end())
+    return ",fd=" + fd->second;
+  if (!b.wiring().preview)
+    return fail(b.invalid(fs.info.place, "<filesystem>: nobody serves its folder"));
+  return ",fd=?";
+}
+
+Result<> add_filesystem(Builder& b, const domain::Filesystem& fs) {
   const std::string id = "char" + fs.info.alias;
-  b.add("-chardev", "socket,id=" + id + ",path=" + doubled_commas(fs.socket));
+  TRY(const std::string server, server_of(b, fs));
+  b.add("-chardev", "socket,id=" + id + server);
   Json json("driver", "vhost-user-fs-pci");
   json.text("chardev", id).maybe("queue-size", fs.queue).text("tag", fs.tag);
   json.maybe("bootindex", fs.info.boot_order);
   Builder::virtio(json, fs.info.virtio);
   b.place(json, fs.info);
   b.device(json);
+  return {};
 }
 
 }  // namespace
 
-void add_filesystems(Builder& b) {
-  for (const domain::Filesystem& fs : b.domain().filesystems) add_filesystem(b, fs);
+Result<> add_filesystems(Builder& b) {
+  for (const domain::Filesystem& fs : b.domain().filesystems) TRY_OK(add_filesystem(b, fs));
+  return {};
 }
 
 Result<> add_hostdevs(Builder& b) {

@@ -138,7 +138,7 @@ Result<> add_sounds(Builder& b);
 // command_line_host_device.cc
 Result<> add_hostdevs(Builder& b);
 Result<> add_shmems(Builder& b);
-void add_filesystems(Builder& b);
+Result<> add_filesystems(Builder& b);
 // command_line_device.cc
 Result<> add_inputs(Builder& b);
 void add_rngs(Builder& b);

@@ -124,7 +124,7 @@ Result<std::vector<Command>> plug_commands(const domain::Domain& device,
   add_memory_devices(b);
   TRY_OK(add_hostdevs(b));
   TRY_OK(add_shmems(b));
-  add_filesystems(b);
+  TRY_OK(add_filesystems(b));
   const std::vector<std::string> words = b.take();
   std::vector<Command> commands;
   for (size_t i = 0; i + 1 < words.size(); i += 2) {

@@ -131,7 +131,7 @@ int set_limits(const Plan& plan, const char** step) {
 // kernel).
 int empty_bounding_set(const Plan& plan, const char**) {
   for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; ++cap) {
-    if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+    if ((plan.spec.capabilities >> cap & 1U) == 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
       return plan.spec.uid ? errno : 0;
   }
   return 0;
@@ -153,11 +153,14 @@ int change_user(const Plan& plan, const char** step) {
   return 0;
 }
 
-int drop_capabilities(const Plan&, const char**) {
+int drop_capabilities(const Plan& plan, const char**) {
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);  // before 4.3 there was none to clear
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
-  if (syscall(SYS_capset, &header, none) < 0)
+  __user_cap_data_struct kept[_LINUX_CAPABILITY_U32S_3] = {};
+  for (unsigned i = 0; i < _LINUX_CAPABILITY_U32S_3; ++i)
+    kept[i].effective = kept[i].permitted =
+        static_cast<uint32_t>(plan.spec.capabilities >> (32 * i));
+  if (syscall(SYS_capset, &header, kept) < 0)
     return errno;
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? errno : 0;
 }
@@ -254,6 +257,8 @@ Result<> check(const LaunchSpec& spec) {
     return fail(Errc::Invalid, "argv[0] is not an absolute path");
   if (spec.uid.has_value() != spec.gid.has_value())
     return fail(Errc::Invalid, "uid and gid go together");
+  if (!spec.folders.empty() && !spec.dev_nodes)
+    return fail(Errc::Invalid, "a folder needs a private /dev");
   for (const auto* texts : {&spec.argv, &spec.environment}) {
     for (const std::string& text : *texts) {
       if (text.find('\0') != text.npos)
@@ -273,6 +278,10 @@ Result<Plan> make_plan(const LaunchSpec& spec) {
   Plan plan(spec);
   if (spec.dev_nodes) {
     TRY(plan.dev, kernel::build_private_dev(*spec.dev_nodes, spec.shm_files));
+    for (const auto& [name, mount] : spec.folders) {
+      TRY(UniqueFd copy, above_stdio(mount, "the fd of a folder"));
+      TRY_OK(kernel::add_folder(plan.dev, name, std::move(copy)));
+    }
   }
   TRY(UniqueFd null, open_file("/dev/null", O_RDWR));
   TRY(plan.null, above_stdio(null.get(), "/dev/null"));
@@ -285,7 +294,8 @@ Result<Plan> make_plan(const LaunchSpec& spec) {
 // Returns the child's pid, 0 in the child, or -1 with errno.
 pid_t clone_child(Plan& plan, int* pidfd) {
   clone_args args = {};
-  args.flags = CLONE_PIDFD;
+  const uint64_t wanted = CLONE_PIDFD | (plan.spec.own_pids ? CLONE_NEWPID : 0);
+  args.flags = wanted;
   args.pidfd = reinterpret_cast<uint64_t>(pidfd);
   args.exit_signal = SIGCHLD;
   bool in_cgroup = plan.spec.cgroup_v2_fd >= 0;
@@ -298,8 +308,7 @@ pid_t clone_child(Plan& plan, int* pidfd) {
   if (pid >= 0 || !(errno == ENOSYS || (errno == EPERM && !in_cgroup)))
     return static_cast<pid_t>(pid);
   plan.join_v2 = in_cgroup;
-  return static_cast<pid_t>(
-      syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, nullptr, pidfd, nullptr, nullptr));
+  return static_cast<pid_t>(syscall(SYS_clone, wanted | SIGCHLD, nullptr, pidfd, nullptr, nullptr));
 }
 
 // What the child said until execve or its death closed the pipe; the last report counts.

@@ -143,8 +143,10 @@ constexpr auto kFs =
     row(resource("fs"),
         change("old-fs", "new-fs", kText,
                "directory of the host, or the socket of its server; \"?\" for none"),
-        std::array{kAccess, ours("driver", kWord, "virtiofs, 9p"),
-                   ours("tag", kText, "mount tag in the guest"), kDevice});
+        std::array{
+            kAccess, ours("driver", kWord, "virtiofs, 9p"),
+            ours("tag", kText, "mount tag in the guest"), kDevice,
+            ours("helper-pid", kNumber, "pid of the process of the guest's own that serves it")});
 
 constexpr auto kHostdev =
     row(resource("dev"),

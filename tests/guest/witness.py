@@ -229,12 +229,52 @@ def agree_guest(instance, uuid, guest, tenures, same):
         same(f"{uuid} rules", kernel, rules_of_history(tenures))
         same(f"{uuid} rules in status", {rule_of_text(rule) for rule in status["acl"]}, kernel)
         held = {t["id"] for t in tenures if t["kind"] in ("disk", "chardev")} & instance.images
+        agree_helpers(instance, uuid, guest["pid"], status, tenures, cgroups, same)
         same(f"{uuid} images in QEMU", open_files_of(guest["pid"], instance.images), held)
     granted = united((t["id"], t["access"]) for t in tenures if t["kind"] == "acl")
     known = instance.uids().get(uuid)
     looked_at = instance.images | {path for path, _ in granted}
     entries = {(path, acl_users(path)[known]) for path in looked_at if known in acl_users(path)}
     same(f"{uuid} ACL entries of {known or uid}", entries, granted)
+
+
+def children_of(pids):
+    """Of these processes, the processes that they started, by /proc."""
+    found = set()
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
+            if int(file.read().rpartition(")")[2].split()[1]) in pids:
+                found.add(int(number))
+    return found
+
+
+def root_of(pid):
+    """What the process has for its root: (device, inode), and whether it is mounted read-only."""
+    facts = os.stat(f"/proc/{pid}/root")
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
+        roots = [line.split()[5].split(",") for line in file if line.split()[4] == "/"]
+    return (facts.st_dev, facts.st_ino), "ro" in roots[-1]
+
+
+def agree_helpers(instance, uuid, qemu, status, tenures, cgroups, same):
+    """The processes of the guest's cgroups are its QEMU, the servers that the trail names and what these started; each
+    server has the folder of its tenure for its root, may write as the tenure says, and has no device node open."""
+    shared = {str(t["grant"]): t for t in tenures if t["kind"] == "fs"}
+    served = {}
+    for entry in instance.entries() if shared else []:
+        if field(entry, "helper-pid") and field(entry, "grant") in shared and "res=success" in entry:
+            served[int(field(entry, "helper-pid"))] = shared[field(entry, "grant")]
+    same(f"{uuid} helpers in status", {helper["pid"] for helper in status["helpers"]}, set(served))
+    ours = set(served) | children_of(set(served)) if served else set()
+    for cgroup in cgroups:
+        with open(f"{cgroup}/cgroup.procs", encoding="ascii") as file:
+            same(f"{uuid} processes of {cgroup}", set(map(int, file)), {qemu} | ours)
+    for pid, tenure in served.items():
+        folder = os.stat(tenure["id"])
+        serving = [root_of(one) for one in {pid} | children_of({pid})]
+        same(f"{uuid} root of {pid}", (((folder.st_dev, folder.st_ino), tenure["access"] == "r") in serving), True)
+        nodes = set().union(*(open_device_nodes(one) for one in {pid} | children_of({pid})))
+        same(f"{uuid} device nodes of {pid}", nodes - {("c", 1, 3)}, set())
 
 
 def agree_host(instance, running, tenures, same):

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "domain/change.h"
 #include "guest/change/block_job.h"
+#include "guest/change/helper_end.h"
 #include "guest/change/let_go.h"
 #include "guest/change/module.h"
 #include "guest/change/steps.h"
@@ -32,6 +33,9 @@ using registrar::Txn;
 // What QEMU was given a moment ago and the guest has hardly seen.
 constexpr auto kUndoTimeout = 5s;
 
+// A helper ends when QEMU hangs up, which it has done by then.
+constexpr auto kHangUpTimeout = 2s;
+
 // DEVICE_DELETED of the device, or the guest's refusal to let it go.
 std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& alias) {
   return live.events.expect([alias](const qemu::QmpEvent& event) {
@@ -39,6 +43,8 @@ std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& a
     return answer && event.data->value("device", "") == alias;
   });
 }
+
+asio::awaitable<void> close_given(Live& live, const domain::Domain& device);
 
 // One attach, from the definition of the device to its last record.
 class Attacher {
@@ -83,6 +89,8 @@ class Attacher {
     CO_TRY_OK(co_await operation_.intend(std::move(claims), std::nullopt));
     CO_TRY_OK(co_await operation_.apply());
     CO_TRY_OK(live_.seams->add_nodes(nodes_));
+    CO_TRY_OK(
+        start_helpers(live_.context, device_, facts_, live_.options, *live_.seams, live_.state));
     Result<> plugged = co_await plug();
     if (!plugged)
       operation_.refuse_unconfirmed();
@@ -90,7 +98,7 @@ class Attacher {
     std::vector<model::Claim*> unconfirmed = operation_.unconfirmed();
     CO_TRY_OK(co_await confirm(live_.qmp, live_.state.process, facts_, *live_.seams,
                                std::move(unconfirmed)));
-    live_.seams->close_nic_fds();
+    live_.seams->close_lent_fds();
     co_return co_await operation_.conclude(std::nullopt);
   }
 
@@ -143,11 +151,18 @@ class Attacher {
     for (const domain::Shmem& shmem : device_.shmems)
       if (live_.options.uid && shmem.kind == domain::ShmemKind::Plain)
         CO_TRY_OK(co_await give_shared(shmem, wiring));
-    for (const auto& [alias, fd] : sockets) {
-      std::vector<std::string> names;
-      CO_TRY_OK(co_await give("socket", fd.get(), names));
-      wiring.socket_fds[alias] = names.front();
-    }
+    for (const auto& [alias, fd] : sockets)
+      CO_TRY_OK(co_await give_socket(alias, fd.get(), wiring));
+    if (auto helper = live_.seams->helpers().find(addition_.alias);
+        helper != live_.seams->helpers().end())
+      CO_TRY_OK(co_await give_socket(addition_.alias, helper->second.socket.get(), wiring));
+    co_return Result<>{};
+  }
+
+  asio::awaitable<Result<>> give_socket(const std::string& alias, int fd, qemu::Wiring& wiring) {
+    std::vector<std::string> names;
+    CO_TRY_OK(co_await give("socket", fd, names));
+    wiring.socket_fds[alias] = names.front();
     co_return Result<>{};
   }
 
@@ -180,7 +195,10 @@ class Attacher {
   // False if QEMU keeps some of it, so that it stays in the definition, to be detached.
   asio::awaitable<bool> undo(const Error& why) {
     co_await unplug();
-    live_.seams->close_nic_fds();
+    live_.seams->close_lent_fds();
+    if (!device_.filesystems.empty())
+      co_await close_given(live_, device_);
+    co_await forget_helper(live_, addition_.alias, kUndoTimeout);
     Result<> undone = co_await operation_.roll_back(std::nullopt, why);
     if (!undone)
       live_.context.log(
@@ -262,6 +280,10 @@ asio::awaitable<void> close_given(Live& live, const domain::Domain& device) {
   static constexpr std::array<std::string_view, 2> kWhat{"tap", "vhost"};
   if (!live.qmp)
     co_return;
+  for (const domain::Filesystem& fs : device.filesystems) {
+    qemu::Command command{"closefd", {{"fdname", fmt::format("socket-{}-0", fs.info.alias)}}};
+    (void)co_await ask(live, std::move(command));
+  }
   for (const domain::Interface& nic : device.interfaces) {
     const uint32_t queues = nic.queues.value_or(1);
     for (size_t i = 0; i < kWhat.size() * queues; ++i) {
@@ -299,6 +321,7 @@ asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::stri
   Result<> removed = co_await remove_backends(live, device);
   co_await close_given(live, device);
   co_await wait_until_closed(live, device);
+  co_await forget_helper(live, alias, kHangUpTimeout);
   registrar::Txn own = txn;
   std::string reason = why;
   Result<> released =

@@ -350,6 +350,11 @@ std::string managed_save_path(const Paths& paths, const std::string& uuid) {
 asio::awaitable<Result<>> save(Live& live, std::string path, registrar::Txn txn) {
   if (!live.qmp)
     co_return fail(Errc::Unsupported, "save: no monitor to this guest");
+  // vhost-user-fs is "unmigratable" in QEMU 7.2 (hw/virtio/vhost-user-fs.c).
+  if (!live.domain->filesystems.empty())
+    co_return fail(Errc::Unsupported,
+                   "save: QEMU cannot save a guest with a <filesystem>; detach " +
+                       live.domain->filesystems.front().info.alias + " before");
   auto saver = std::make_unique<Saver>(live, std::move(path), std::move(txn));
   co_return co_await saver->run();
 }

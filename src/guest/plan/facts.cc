@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "guest/plan/host_devices.h"
 #include "kernel/file_acl.h"
+#include "qemu/helper.h"
 
 namespace tenure::guest {
 namespace {
@@ -50,7 +51,7 @@ class LookUp {
       if (shmem.kind == domain::ShmemKind::Doorbell)
         TRY_OK(required_node(shmem.info.alias, shmem.server));
     for (const domain::Filesystem& fs : domain.filesystems)
-      TRY_OK(required_node(fs.info.alias, fs.socket));
+      TRY_OK(fs.dir.empty() ? required_node(fs.info.alias, fs.socket) : served_folder(fs));
     return std::move(facts_);
   }
 
@@ -101,6 +102,35 @@ class LookUp {
     TRY_OK(required_node(alias, found->node));
     facts_.hostdevs.emplace(alias, std::move(*found));
     return {};
+  }
+
+  // QEMU gets at it by its helper alone, which is root's.
+  Result<> served_folder(const domain::Filesystem& fs) {
+    const std::string& alias = fs.info.alias;
+    if (!options_.uid)
+      return missed(alias, Error{Errc::Unsupported,
+                                 "virtiofsd is run by a tenured of root's only; run one, and name "
+                                 "its <source socket=>"});
+    auto folder = kernel::node_facts(fs.dir);
+    if (!folder)
+      return missed(alias, std::move(folder).error());
+    if (folder->type != kernel::FileType::Directory)
+      return missed(alias, Error{Errc::Invalid, fs.dir + ": is no folder"});
+    facts_.nodes.emplace(fs.dir, std::move(*folder));
+    std::vector<std::string> paths{fs.binary};
+    if (fs.binary.empty())
+      paths.assign(qemu::kVirtiofsd.paths.begin(), qemu::kVirtiofsd.paths.end());
+    for (const std::string& path : paths)
+      if (auto program = kernel::node_facts(path);
+          program && program->type == kernel::FileType::Regular) {
+        facts_.helpers.emplace(alias, path);
+        return {};
+      }
+    return missed(alias, Error{Errc::NotFound,
+                               fs.binary.empty()
+                                   ? "no virtiofsd here (package virtiofsd or qemu-system-common); "
+                                     "<binary path=> names another"
+                                   : fs.binary + ": no such program"});
   }
 
   // QEMU has a /dev of its own, so a node can be let through only below /dev. A symlink from

@@ -48,6 +48,8 @@ struct Facts {
   // Device nodes that are named by symlinks outside of /dev: the first name below /dev on the way,
   // which is where QEMU will look for the node in its own /dev.
   std::map<std::string, std::string> dev_names;
+  // Programs that serve it, by alias.
+  std::map<std::string, std::string> helpers;
   std::vector<std::string> notes;  // what is missing (dry run only)
 
   const kernel::NodeFacts* node(const std::string& path) const;

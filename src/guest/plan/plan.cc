@@ -167,7 +167,8 @@ class Planner {
     for (const domain::Shmem& shmem : domain_.shmems)
       need_file({shared_path(shmem), "rw", "shmem:" + shmem.info.alias});
     for (const domain::Filesystem& fs : domain_.filesystems)
-      need_file({fs.socket, "rw", "fs:" + fs.info.alias});
+      if (fs.dir.empty())
+        need_file({fs.socket, "rw", "fs:" + fs.info.alias});
   }
 
   void hostdev_node(const std::string& path, const std::string& holder) {

@@ -78,8 +78,8 @@ Record fs_record(const domain::Filesystem& fs, std::string_view reason) {
   return Record(Kind::Fs)
       .set("reason", reason)
       .set("old-fs", "?")
-      .set("new-fs", fs.socket)
-      .set("access", "rw")
+      .set("new-fs", fs.dir.empty() ? fs.socket : fs.dir)
+      .set("access", fs.readonly ? "r" : "rw")
       .set("driver", "virtiofs")
       .set("tag", fs.tag)
       .set("device", fs.info.alias);

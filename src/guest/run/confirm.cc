@@ -155,6 +155,25 @@ Result<> confirm_stream(const Scene& scene, Claim& claim) {
   return {};
 }
 
+// The connection of a folder's server is a stream; what it serves is looked at in the server.
+Result<> confirm_fs(const Scene& scene, Claim& claim) {
+  const json* chardev = chardev_of(scene, claim);
+  if (chardev == nullptr)
+    return fail(not_borne_out(claim, "QEMU has no character device of that name"));
+  if (!scene.seams.is_served(claim.holder))
+    return {};
+  auto helper = scene.seams.helpers().find(claim.holder);
+  if (helper == scene.seams.helpers().end())
+    return fail(not_borne_out(claim, "nobody serves it"));
+  if (chardev->value("filename", "").starts_with("disconnected"))
+    return fail(not_borne_out(claim, "QEMU is not connected to its server"));
+  Result<> served = confirm_served(helper->second, scene.seams, claim);
+  if (!served)
+    return fail(not_borne_out(claim, served.error().what()));
+  claim.record.set("helper-pid", static_cast<uint64_t>(helper->second.state.process.pid));
+  return {};
+}
+
 // A redirected device is a stream; all others are a node that is open.
 Result<> confirm_hostdev(const Scene& scene, Claim& claim) {
   return claim.record.get("source") ? confirm_stream(scene, claim) : confirm_rdev(scene, claim);
@@ -203,7 +222,7 @@ constexpr Check kChecks[] = {
     {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
     {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rdev},
     {Kind::Hostdev, confirm_hostdev}, {Kind::Shmem, confirm_shmem},
-    {Kind::Fs, confirm_stream},       {Kind::IvshmemSocket, confirm_stream},
+    {Kind::Fs, confirm_fs},           {Kind::IvshmemSocket, confirm_stream},
     {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
     {Kind::Vcpu, confirm_vcpus},      {Kind::Iothread, confirm_iothreads},
     {Kind::File, confirm_read},

@@ -102,7 +102,8 @@ Result<> repair_rule(RunSeams& seams, const Difference& difference,
 }
 
 Result<> repair_member(RunSeams& seams, const Difference& difference, const RunState& state) {
-  if (difference.pid != state.process.pid)
+  auto is_ours = [&](const auto& one) { return one.second.state.process.pid == difference.pid; };
+  if (difference.pid != state.process.pid && std::ranges::none_of(seams.helpers(), is_ours))
     return fail(Errc::Unsupported,
                 fmt::format("process {} is not ours to move: outside of the fence it would have "
                             "more than it has now",

@@ -148,8 +148,11 @@ class Check {
       return cannot_tell("members of " + group.path(), pids.error());
     pid_t qemu = state_.process.pid;
     for (pid_t pid : *pids)
-      if (pid != qemu && !kernel::is_kernel_helper_of(pid, qemu))
+      if (pid != qemu && !kernel::is_kernel_helper_of(pid, qemu) && !is_helper(pid))
         stranger(group, pid);
+    for (const auto& [alias, helper] : subject_.seams.helpers())
+      if (std::ranges::find(*pids, helper.state.process.pid) == pids->end() && !has_exited(helper))
+        helper_left(group, helper);
     if (std::ranges::find(*pids, qemu) == pids->end()) {
       // A process leaves the list when its last thread begins to end (cgroup_exit()), before /proc
       // lets go of it.
@@ -163,6 +166,24 @@ class Check {
       qemu_left(group, fmt::format("{} threads outside", *strays));
   }
 
+  bool is_helper(pid_t pid) const {
+    return std::ranges::any_of(subject_.seams.helpers(),
+                               [pid](const auto& one) { return is_of_helper(pid, one.second); });
+  }
+
+  void helper_left(const kernel::Cgroup& group, const Helper& helper) {
+    if (kernel::is_ending(helper.state.process.pid))
+      return;
+    add({.kind = LiveKind::Member,
+         .resource = fmt::format("{} in {}", helper.state.kind, group.path()),
+         .expected = "member",
+         .found = "outside",
+         .text = fmt::format("{} ({}) belongs into {}: outside", helper.state.kind,
+                             helper.state.process.pid, group.path()),
+         .path = group.path(),
+         .pid = helper.state.process.pid});
+  }
+
   void stranger(const kernel::Cgroup& group, pid_t pid) {
     auto who = kernel::requester_of(pid);
     if (!who)
@@ -171,8 +192,9 @@ class Check {
          .resource = fmt::format("pid {} in {}", pid, group.path()),
          .expected = "",
          .found = "member",
-         .text = fmt::format("process {} ({}) is in the guest's cgroup {}, and is not its QEMU",
-                             pid, printable(who->exe), group.path()),
+         .text = fmt::format(
+             "process {} ({}) is in the guest's cgroup {}, and is neither its QEMU nor a helper",
+             pid, printable(who->exe), group.path()),
          .path = group.path(),
          .pid = pid});
   }
@@ -199,6 +221,15 @@ class Check {
                        fmt::format("{}/{}", status->uid, status->euid));
     if (status->cap_eff != 0)
       identity_differs("capabilities", "", fmt::format("{:x}", status->cap_eff));
+    for (const auto& [alias, helper] : subject_.seams.helpers())
+      for (pid_t pid : processes_of(helper, subject_.seams).value_or(std::vector<pid_t>{}))
+        if (!has_shed_capabilities(pid))
+          add({.kind = LiveKind::Identity,
+               .resource = fmt::format("capabilities of {} {}", helper.state.kind, pid),
+               .expected = "those it serves with",
+               .found = "more",
+               .text = fmt::format("{} ({}) of {} has more capabilities than it serves with",
+                                   helper.state.kind, pid, alias)});
   }
 
   void identity_differs(std::string_view what, std::string expected, std::string found) {
@@ -263,9 +294,26 @@ class Check {
     for (const kernel::OpenFile& file : *files)
       if (file.rdev)
         descriptor(file);
+    for (const auto& [alias, helper] : subject_.seams.helpers()) descriptors_of(helper);
     for (const auto& [rdev, left] : nets_)
       if (left > 0)
         descriptors_lack(rdev, left);
+  }
+
+  // The nodes that lie in its folder it may know of (O_PATH), but not open.
+  void descriptors_of(const Helper& helper) {
+    auto pids = processes_of(helper, subject_.seams);
+    if (!pids)
+      return cannot_tell("processes of " + helper.state.kind, pids.error());
+    for (pid_t pid : *pids) {
+      auto files = kernel::open_files(pid);
+      if (!files)
+        continue;  // it ended meanwhile
+      for (const kernel::OpenFile& file : *files)
+        if (file.rdev && (file.readable || file.writable) &&
+            !(file.rdev == kNull && file.fd <= kLastStdio) && !allowed(file))
+          unexplained(file, "", fmt::format("{} ({})", helper.state.kind, pid));
+    }
   }
 
   void descriptor(const kernel::OpenFile& file) {
@@ -285,16 +333,19 @@ class Check {
     unexplained(file, ifname);
   }
 
-  void unexplained(const kernel::OpenFile& file, const std::string& ifname) {
+  void unexplained(const kernel::OpenFile& file, const std::string& ifname,
+                   const std::string& who = "QEMU") {
     std::string access = to_string(Access{.read = file.readable, .write = file.writable});
     std::string name = fmt::format("fd {} {}", file.fd, to_string(*file.rdev));
     if (!ifname.empty())
       name += " " + ifname;
+    if (who != "QEMU")
+      name += " " + who;
     add({.kind = LiveKind::Descriptor,
          .resource = name,
          .expected = "",
          .found = access.empty() ? "open" : access,
-         .text = fmt::format("QEMU has {} open ({}, {}), and no tenure explains it",
+         .text = fmt::format("{} has {} open ({}, {}), and no tenure explains it", who,
                              printable(file.target), name, access),
          .rule = AclRule{.type = file.rdev->type,
                          .major = file.rdev->major,

@@ -296,7 +296,19 @@ Result<Outcome> RunSeams::remove_acl(const model::Claim& claim, const Others& ot
   return outcome;
 }
 
+bool RunSeams::is_served(const std::string& alias) const {
+  return std::ranges::any_of(domain_.filesystems, [&](const domain::Filesystem& fs) {
+    return fs.info.alias == alias && !fs.dir.empty();
+  });
+}
+
 Result<> RunSeams::confirm_gone(const model::Claim& claim, const Others& staying) {
+  // Whatever became of QEMU.
+  auto helper = claim.record.kind == Kind::Fs ? helpers_.find(claim.holder) : helpers_.end();
+  if (helper != helpers_.end() && !has_exited(helper->second))
+    return fail(Errc::Busy, fmt::format("{} {} ({}): still held: {} ({}) runs", claim.kind,
+                                        claim.id, claim.holder, helper->second.state.kind,
+                                        helper->second.state.process.pid));
   auto same = [&](const model::Claim* other) {
     return !registrar::has_act(*other) &&
            (claim.rdev ? other->rdev == claim.rdev : other->id == claim.id);

@@ -11,6 +11,7 @@
 #include "base/unique_fd.h"
 #include "domain/domain.h"
 #include "guest/plan/facts.h"
+#include "guest/run/helpers.h"
 #include "kernel/cgroup.h"
 #include "kernel/fence.h"
 #include "kernel/net_device.h"
@@ -69,8 +70,14 @@ class RunSeams final : public registrar::Seams {
     std::string ifname;
   };
   const std::map<std::string, NicFds>& nics() const { return nics_; }
-  // Once QEMU has its copies, ours go: an interface must die with its guest.
-  void close_nic_fds();
+  // Once QEMU has its copies, ours go: an interface must die with its guest, and a helper sees that
+  // QEMU hangs up.
+  void close_lent_fds();
+
+  Helpers& helpers() { return helpers_; }
+  const Helpers& helpers() const { return helpers_; }
+  // Whether a helper of the guest's own serves the device of that alias, or ought to.
+  bool is_served(const std::string& alias) const;
 
  private:
   using Outcome = kernel::Outcome;
@@ -121,7 +128,8 @@ class RunSeams final : public registrar::Seams {
   std::map<std::string, UniqueFd>
       files_;  // O_PATH, by path: the ACL entry is removed from the very same file
   std::map<std::string, NicFds> nics_;  // by alias
-  kernel::ProcessId process_;           // pid 0: QEMU does not run
+  Helpers helpers_;
+  kernel::ProcessId process_;  // pid 0: QEMU does not run
 };
 
 // The device nodes that these tenures name.

@@ -119,7 +119,8 @@ Result<Outcome> RunSeams::close_nic(const model::Claim& claim, const Others& oth
   return closed;
 }
 
-void RunSeams::close_nic_fds() {
+void RunSeams::close_lent_fds() {
+  for (auto& [alias, helper] : helpers_) helper.socket.reset();
   for (auto& [alias, fds] : nics_) {
     fds.tap.clear();
     fds.vhost.clear();

@@ -62,6 +62,28 @@ std::map<std::string, BlockJob> jobs_from_json(const json& list) {
   return jobs;
 }
 
+json to_json(const std::map<std::string, HelperState>& helpers) {
+  json list = json::array();
+  for (const auto& [alias, helper] : helpers)
+    list.push_back({{"device", alias},
+                    {"kind", helper.kind},
+                    {"pid", helper.process.pid},
+                    {"start_ticks", helper.process.start_ticks},
+                    {"dev", helper.dev},
+                    {"ino", helper.ino}});
+  return list;
+}
+
+std::map<std::string, HelperState> helpers_from_json(const json& list) {
+  std::map<std::string, HelperState> helpers;
+  for (const json& j : list)
+    helpers[j.at("device")] = {.kind = j.at("kind"),
+                               .process = {j.at("pid"), j.at("start_ticks")},
+                               .dev = j.at("dev"),
+                               .ino = j.at("ino")};
+  return helpers;
+}
+
 json to_json(const RunState& s) {
   return {{"virt", s.ref.virt},
           {"vm", s.ref.vm},
@@ -80,6 +102,7 @@ json to_json(const RunState& s) {
           {"detached", s.detached},
           {"suspended", s.suspended},
           {"jobs", to_json(s.jobs)},
+          {"helpers", to_json(s.helpers)},
           {"boot_id", s.boot_id}};
 }
 
@@ -99,6 +122,7 @@ RunState from_json(const json& j) {
   s.detached = j.at("detached").get<std::set<std::string>>();
   s.suspended = j.value("suspended", false);
   s.jobs = jobs_from_json(j.value("jobs", json::array()));
+  s.helpers = helpers_from_json(j.value("helpers", json::array()));
   s.boot_id = j.at("boot_id");
   return s;
 }

@@ -34,6 +34,13 @@ struct BlockJob {
   Requester who;        // asked for it, or for its end
 };
 
+// A process of the guest's own beside QEMU, by which it is found again.
+struct HelperState {
+  std::string kind;  // virtiofsd
+  kernel::ProcessId process;
+  uint64_t dev = 0, ino = 0;  // of the folder that it serves
+};
+
 struct RunState {
   registrar::RunRef ref;
   std::string fence;  // "v2", "v1", "none"
@@ -51,7 +58,8 @@ struct RunState {
   // An operation has stopped its vCPUs and lets them go on at its end: one that a daemon which died
   // in between left behind.
   bool suspended = false;
-  std::map<std::string, BlockJob> jobs;  // by the disk's alias
+  std::map<std::string, BlockJob> jobs;        // by the disk's alias
+  std::map<std::string, HelperState> helpers;  // by the device's alias
 };
 
 // As JSON: of the state file, and in the head of a saved guest.

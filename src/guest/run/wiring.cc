@@ -45,6 +45,8 @@ qemu::Wiring wire(const domain::Domain& domain, const Facts& facts, const RunSea
   }
   for (const auto& [alias, hostdev] : facts.hostdevs) wiring.usb_nodes[alias] = hostdev.node;
   for (const auto& [alias, fd] : sockets) wiring.socket_fds[alias] = std::to_string(fd.get());
+  for (const auto& [alias, helper] : seams.helpers())
+    wiring.socket_fds[alias] = std::to_string(helper.socket.get());
   return wiring;
 }
 
@@ -55,6 +57,7 @@ std::vector<int> passed_fds(const RunSeams& seams, const ChardevSockets& sockets
     for (const kernel::NetFd& fd : nic.vhost) fds.push_back(fd.fd.get());
   }
   for (const auto& [alias, fd] : sockets) fds.push_back(fd.get());
+  for (const auto& [alias, helper] : seams.helpers()) fds.push_back(helper.socket.get());
   return fds;
 }
 

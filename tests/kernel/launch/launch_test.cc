@@ -25,6 +25,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "kernel/cgroup.h"
+#include "kernel/shared_folder.h"
 #include "tests/kernel/launch/probe.h"
 
 namespace tenure::qemu {
@@ -332,6 +333,39 @@ TEST(Launch, LimitBeyondOursIsReported) {
                : 2;
   });
   EXPECT_EQ(code, 0);
+}
+
+// What virtiofsd is given: a folder under a name of its own, some capabilities, no other process.
+TEST(Launch, KeepsWhatItIsLeftAndServesAFolder) {
+  NEEDS_MOUNT();
+  char folder[] = "/tmp/kernel_launch.folder.XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  for (bool readonly : {false, true}) {
+    auto shared = kernel::clone_folder(folder, readonly);
+    ASSERT_TRUE(shared) << shared.error().what();
+    LaunchSpec spec = probe_spec();
+    spec.uid = spec.gid = 0;
+    spec.dev_nodes.emplace();
+    spec.folders.emplace_back("folder", shared->tree.get());
+    spec.own_pids = true;
+    spec.capabilities = uint64_t{1} << CAP_CHOWN | uint64_t{1} << CAP_SETPCAP;
+    auto seen = launch_and_look(spec);
+    ASSERT_TRUE(seen) << seen.error().what();
+    for (const char* set : {"CapPrm", "CapEff", "CapBnd"})
+      EXPECT_EQ(value(*seen, std::string("status.") + set), "0000000000000101") << set;
+    EXPECT_EQ(value(*seen, "dev./dev/folder").substr(0, 6), "folder");
+    EXPECT_EQ(value(*seen, "pid"), "1");
+    std::string mount;
+    for (const auto& [key, line] : *seen)
+      if (key.starts_with("mount.") && line.find(" /dev/folder ") != std::string::npos)
+        mount = line;
+    EXPECT_NE(mount.find(readonly ? " ro,nosuid,nodev,noexec" : " rw,nosuid,nodev,noexec"),
+              std::string::npos)
+        << mount;
+  }
+  EXPECT_FALSE(kernel::clone_folder("/dev/null", false));
+  EXPECT_FALSE(kernel::clone_folder("/proc/self/cwd", false)) << "no magic links";
+  rmdir(folder);
 }
 
 TEST(Launch, HasNoNetworkIfAskedFor) {

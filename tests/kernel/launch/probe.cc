@@ -91,6 +91,8 @@ int run_probe() {
   print_limits();
   print_lines("cgroup", "/proc/self/cgroup");
   print_lines("net", "/proc/self/net/dev");
+  print_lines("mount", "/proc/self/mountinfo");
+  printf("pid=%d\n", getpid());
   for (char** variable = environ; *variable != nullptr; ++variable) printf("env.%s\n", *variable);
   printf("cwd=%s\n", std::filesystem::current_path().c_str());
   printf("session_leader=%d\n", getsid(0) == getpid() ? 1 : 0);

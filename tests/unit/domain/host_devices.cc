@@ -75,7 +75,22 @@ TEST(HostDevices, Refusals) {
   has("<redirdev bus='usb' type='tcp'><source host='a,b' service='1'/></redirdev>", "letters");
   const std::string fs = "<filesystem type='mount'><driver type='virtiofs'/>";
   has(fs + "<source socket='/s'/><target dir='t'/></filesystem>", "<memoryBacking>");
-  has(fs + "<source dir='/d'/><target dir='t'/></filesystem>", "starts no virtiofsd");
+  const std::string served = fs + "<source dir='/d'/><target dir='t'/>";
+  has(served + "</filesystem>", "<memoryBacking>");
+  has(fs + "<source dir='d'/><target dir='t'/></filesystem>", "dir");
+  has(fs + "<target dir='t'/></filesystem>", "either dir= or socket=");
+  has(fs + "<source dir='/d' socket='/s'/><target dir='t'/></filesystem>", "either");
+  has(fs + "<source socket='/s'/><target dir='t'/><readonly/></filesystem>", "<readonly/>");
+  has(fs + "<source socket='/s'/><target dir='t'/><binary path='/v'/></filesystem>",
+      "run by somebody else");
+  has(served + "<binary path='v'/></filesystem>", "path");
+  has(served + "<binary><cache mode='auto'/></binary></filesystem>", "'auto' is not implemented");
+  has(served + "<binary><sandbox mode='none'/></binary></filesystem>", "'none'");
+  has(served + "<binary><lock posix='maybe'/></binary></filesystem>", "posix");
+  has(served + "<binary><thread_pool size='-1'/></binary></filesystem>", "size");
+  has(served + "<binary><openfiles max='1'/></binary></filesystem>", "max");
+  has(served + "<binary xattr='on' debug='1'/></filesystem>", "debug");
+  has(served + "<idmap><uid start='0' target='1' count='1'/></idmap></filesystem>", "idmap");
   has(fs + "<source socket='/s'/></filesystem>", "<target dir=>");
   has("<filesystem type='mount'><source dir='/d'/><target dir='t'/></filesystem>",
       "other than 'virtiofs'");
@@ -114,6 +129,33 @@ TEST(HostDevices, AServedFolderNeedsSharedMemory) {
   EXPECT_EQ(d->filesystems[0].queue, 512U);
   EXPECT_EQ(find_device(*d, "share"), "fs0");
   EXPECT_NE(d->filesystems[0].info.address.controller, 0U) << "on a port of its own";
+}
+
+TEST(HostDevices, AFolderSaysHowItIsServed) {
+  auto d = parse_complete(
+      "<domain type='qemu'><name>g</name><memory>65536</memory><memoryBacking><access "
+      "mode='shared'/></memoryBacking><os><type machine='q35'>hvm</type></os><devices>"
+      "<filesystem type='mount' accessmode='passthrough'><driver type='virtiofs'/>"
+      "<source dir='/srv/a'/><target dir='a'/><readonly/>"
+      "<binary path='/opt/virtiofsd' xattr='on'><cache mode='always'/><sandbox mode='chroot'/>"
+      "<lock posix='on' flock='off'/><thread_pool size='16'/><openfiles max='4096'/></binary>"
+      "</filesystem><filesystem type='mount'><driver type='virtiofs'/><source dir='/srv/b'/>"
+      "<target dir='b'/></filesystem></devices></domain>",
+      "g.xml");
+  ASSERT_TRUE(d) << d.error().what();
+  const Filesystem& fs = d->filesystems[0];
+  EXPECT_EQ(fs.dir, "/srv/a");
+  EXPECT_TRUE(fs.readonly);
+  EXPECT_EQ(fs.binary, "/opt/virtiofsd");
+  EXPECT_EQ(fs.cache, "always");
+  EXPECT_EQ(fs.sandbox, "chroot");
+  EXPECT_EQ(fs.xattr, true);
+  EXPECT_EQ(fs.posix_lock, true);
+  EXPECT_EQ(fs.flock, false);
+  EXPECT_EQ(fs.threads, 16U);
+  EXPECT_EQ(fs.open_files, 4096U);
+  EXPECT_FALSE(d->filesystems[1].readonly);
+  EXPECT_EQ(find_device(*d, "/srv/b"), "fs1");
 }
 
 }  // namespace

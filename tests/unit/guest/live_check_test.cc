@@ -3,6 +3,7 @@
 #include "guest/run/live_check.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -143,6 +144,33 @@ TEST_F(LiveCheckTest, StrangersInTheGroupAndQemuOutsideAreSeen) {
 }
 
 // The kernel lists no zombie in cgroup.procs, and /proc shows it until it is reaped.
+// A helper is known by its pid, what it starts by its parent and its program; nobody else is.
+TEST_F(LiveCheckTest, HelpersBelongToTheGroup) {
+  pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  auto id = kernel::process_id(child);
+  ASSERT_TRUE(id);
+  auto pidfd = kernel::open_process(*id);
+  ASSERT_TRUE(pidfd);
+  members(std::to_string(getpid()) + "\n" + std::to_string(child));
+  EXPECT_EQ(differences().size(), 1U) << "a stranger so far";
+  seams_->helpers().emplace("fs0", Helper{.state = {.kind = "virtiofsd", .process = *id},
+                                          .pidfd = std::move(*pidfd),
+                                          .socket = {}});
+  EXPECT_EQ(differences(), Texts{});
+  members(std::to_string(getpid()) + "\n" + std::to_string(child) + "\n" +
+          std::to_string(getppid()));
+  EXPECT_EQ(differences().size(), 1U) << "of another's making";
+  members(std::to_string(getpid()));
+  EXPECT_EQ(differences(), Texts{"member virtiofsd in " + group_ + " member->outside"});
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(differences(), Texts{}) << "one that has ended is nowhere";
+}
+
 TEST_F(LiveCheckTest, AQemuThatEndsIsGoneAndNotOutside) {
   pid_t child = fork();
   if (child == 0)

@@ -64,6 +64,17 @@ TEST_F(StateTest, AnUnprivilegedRunHasNoUid) {
   EXPECT_EQ(load_run(file())->uid, std::nullopt);
 }
 
+TEST_F(StateTest, HelpersAreFoundAgain) {
+  RunState s = state();
+  s.helpers["fs0"] = {.kind = "virtiofsd", .process = {4711, 99}, .dev = 7, .ino = 1ULL << 60U};
+  ASSERT_TRUE(save_run(paths, s));
+  auto found = load_run(file());
+  ASSERT_TRUE(found);
+  ASSERT_EQ(found->helpers.size(), 1U);
+  EXPECT_EQ(found->helpers["fs0"].process, s.helpers["fs0"].process);
+  EXPECT_EQ(found->helpers["fs0"].ino, 1ULL << 60U);
+}
+
 TEST_F(StateTest, EachFileStandsForItself) {
   ASSERT_TRUE(save_run(paths, state()));
   put(file(kOther), "{\"virt\": 1");
