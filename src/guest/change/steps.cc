@@ -20,6 +20,12 @@ bool is_held_by(const Hold& hold, const std::set<std::string>& names) {
   return names.contains(hold.claim.holder);
 }
 
+// An earlier try had removed it, or none has made it. QEMU has a class of its own for that with
+// some commands; chardev-remove and object-del (chardev/char.c, qom/qom-qmp-cmds.c) only say so.
+bool is_gone(const Error& error) {
+  return error.code() == Errc::NotFound || error.what().ends_with(" not found");
+}
+
 }  // namespace
 
 asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& device) {
@@ -32,8 +38,7 @@ asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& devi
   Result<> outcome;
   for (qemu::Command& command : commands) {
     auto answer = co_await ask(live, std::move(command));
-    // NotFound by its class: an earlier try had removed it.
-    if (!answer && answer.error().code() != Errc::NotFound && outcome)
+    if (!answer && !is_gone(answer.error()) && outcome)
       outcome = std::unexpected(std::move(answer).error());
   }
   co_return outcome;
