@@ -46,11 +46,11 @@ asio::awaitable<void> Guest::watch_helper(std::string alias, kernel::ProcessId p
     if (helper == live_.seams->helpers().end() || helper->second.state.process != process)
       co_return;
     // A copy: whoever ends the helper forgets it.
-    asio::posix::stream_descriptor exit(live_.context.executor,
-                                        fcntl(helper->second.pidfd.get(), F_DUPFD_CLOEXEC, 0));
+    asio::posix::stream_descriptor ending(live_.context.executor,
+                                          fcntl(helper->second.pidfd.get(), F_DUPFD_CLOEXEC, 0));
     asio::error_code error;
-    co_await exit.async_wait(asio::posix::stream_descriptor::wait_read,
-                             asio::redirect_error(asio::use_awaitable, error));
+    co_await ending.async_wait(asio::posix::stream_descriptor::wait_read,
+                               asio::redirect_error(asio::use_awaitable, error));
     if (error)
       co_return;  // the daemon is going away; the helper goes on
   }
