@@ -158,8 +158,9 @@ Result<std::vector<pid_t>> qemu_candidates(const RunSeams& seams, const RunState
                                            bool helpers) {
   const kernel::Cgroup* group = group_of(seams);
   std::vector<pid_t> members, named;
-  if (group != nullptr)
+  if (group != nullptr) {
     TRY(members, group->processes());
+  }
   if (group != nullptr && !helpers)
     return members;
   TRY(named,
