@@ -105,7 +105,12 @@ Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const Others& othe
   const Acts* acts = acts_of(claim);
   if (acts == nullptr)
     return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
-  return (this->*acts->withdraw)(claim, others, record);
+  auto outcome = (this->*acts->withdraw)(claim, others, record);
+  // It may have failed at its read-back. What is gone must not be called held: a look at the kernel
+  // would take that for somebody else's doing.
+  if (!outcome && outcome.error().sys_errno() != 0)
+    outcome = (this->*acts->withdraw)(claim, others, record);
+  return outcome;
 }
 
 Result<bool> RunSeams::present(const model::Claim& claim) {
