@@ -365,16 +365,21 @@ Result<> RunSeams::drop_nodes(const std::vector<kernel::DevNode>& nodes,
                               const std::vector<Hold>& staying) {
   if (process_.pid == 0 || !options_.uid || nodes.empty())
     return {};
-  TRY(UniqueFd dev, kernel::open_guest_dev(process_.pid));
-  for (const kernel::DevNode& node : nodes) {
-    auto named = [&](const Hold& hold) { return hold.claim.rdev && hold.claim.id == node.path; };
-    if (std::ranges::any_of(staying, named))
-      continue;
-    auto gone = kernel::remove_node(dev.get(), node);
-    if (!gone)
-      return fail(std::move(gone).error());
-  }
-  return {};
+  auto drop = [&]() -> Result<> {
+    TRY(UniqueFd dev, kernel::open_guest_dev(process_.pid));
+    for (const kernel::DevNode& node : nodes) {
+      auto named = [&](const Hold& hold) { return hold.claim.rdev && hold.claim.id == node.path; };
+      if (std::ranges::any_of(staying, named))
+        continue;
+      auto gone = kernel::remove_node(dev.get(), node);
+      if (!gone)
+        return fail(std::move(gone).error());
+    }
+    return {};
+  };
+  Result<> done = drop();
+  // As in withdraw(): a node that stays would be taken for somebody else's doing.
+  return done ? done : drop();
 }
 
 Result<bool> RunSeams::has_group(const model::Claim& claim) {
