@@ -125,6 +125,8 @@ class Journal {
   void on_published(std::function<void()> act) { on_published_ = std::move(act); }
   ledger::Ledger& ledger() { return ledger_; }
   kernel::Audit& audit() { return audit_; }
+  // Where acts that may take long run as well.
+  asio::thread_pool& pool() { return pool_; }
 
  private:
   asio::awaitable<std::vector<kernel::AuditReceipt>> send(

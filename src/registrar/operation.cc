@@ -5,6 +5,8 @@
 #include <ranges>
 #include <utility>
 
+#include "registrar/offload.h"
+
 namespace tenure::registrar {
 
 void stamp(trail::Record& record, const RunRef& run, const Txn& txn) {
@@ -46,7 +48,7 @@ asio::awaitable<Result<>> Operation::intend(std::vector<model::Claim> claims,
                       .state = State::Intended,
                       .intent = std::move(intents[i])});
   if (control)
-    control_intent_ = first + steps_.size();
+    control_intent_ = first + claims.size();
   co_return Result<>{};
 }
 
@@ -75,7 +77,12 @@ asio::awaitable<Result<>> Operation::apply() {
       held.push_back(&step.hold.claim);
       continue;
     }
-    Result<kernel::Outcome> act = seams_.apply(step.hold.claim, held);
+    auto slow = seams_.slow_apply(step.hold.claim);
+    Result<kernel::Outcome> act = kernel::Outcome::Unchanged;
+    if (slow)
+      act = co_await offload(journal_.pool(), std::move(slow));
+    else
+      act = seams_.apply(step.hold.claim, held);
     step.state = act ? State::Granted : State::Failed;
     results.push_back(result_of(step, act.has_value()));
     if (!act) {
@@ -212,7 +219,9 @@ struct Taking {
 
 // First all acts, the last grant first; what a claim shares with earlier ones stays for them. Then
 // what QEMU should have let go of is looked at.
-std::vector<Taking> take_away(Seams& seams, const std::vector<Hold>& holds, const Ending& ending) {
+asio::awaitable<std::vector<Taking>> take_away(asio::thread_pool& pool, Seams& seams,
+                                               const std::vector<Hold>& holds,
+                                               const Ending& ending) {
   std::vector<Taking> takings;
   Others others;
   if (ending.staying != nullptr)
@@ -223,7 +232,12 @@ std::vector<Taking> take_away(Seams& seams, const std::vector<Hold>& holds, cons
   }
   for (size_t i = holds.size(); i-- > 0;) {
     others.pop_back();
-    if (has_act(holds[i].claim))
+    if (!has_act(holds[i].claim))
+      continue;
+    auto slow = seams.slow_withdraw(holds[i].claim, takings[i].record);
+    if (slow)
+      takings[i].act = co_await offload(pool, std::move(slow));
+    else
       takings[i].act = seams.withdraw(holds[i].claim, others, takings[i].record);
   }
   for (size_t i = 0; i < holds.size(); ++i) {
@@ -233,7 +247,7 @@ std::vector<Taking> take_away(Seams& seams, const std::vector<Hold>& holds, cons
     if (!gone)
       takings[i].act = std::unexpected(std::move(gone).error());
   }
-  return takings;
+  co_return takings;
 }
 
 }  // namespace
@@ -241,7 +255,7 @@ std::vector<Taking> take_away(Seams& seams, const std::vector<Hold>& holds, cons
 asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
                                                    Seams& seams, std::vector<Hold> holds,
                                                    Ending ending) {
-  std::vector<Taking> takings = take_away(seams, holds, ending);
+  std::vector<Taking> takings = co_await take_away(journal.pool(), seams, holds, ending);
   std::vector<trail::Record> records;
   std::vector<Hold> left;
   for (size_t i = holds.size(); i-- > 0;) {

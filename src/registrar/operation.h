@@ -7,6 +7,7 @@
 #pragma once
 
 #include <asio/awaitable.hpp>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,6 +57,13 @@ class Seams {
   // the release, to be completed with what was really taken (acl=w; reason=unshare for nothing).
   virtual Result<kernel::Outcome> withdraw(const model::Claim& claim, const Others& others,
                                            trail::Record& record) = 0;
+  // The same of acts that may take long, to be run on a pool thread instead: what is returned owns
+  // all that it uses. Null (as here) for all others. The record is completed before it runs.
+  virtual std::function<Result<kernel::Outcome>()> slow_apply(const model::Claim&) { return {}; }
+  virtual std::function<Result<kernel::Outcome>()> slow_withdraw(const model::Claim&,
+                                                                 trail::Record&) {
+    return {};
+  }
   // Of a claim without an act, after all acts of its release: looks whether the guest has let go of
   // it, unless something that stays has it too. Busy, with what it still has, if not.
   virtual Result<> confirm_gone(const model::Claim& claim, const Others& staying) = 0;

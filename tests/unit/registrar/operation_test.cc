@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Intent, act, read back, result, and the way back: what the trail says is what the world is.
 #include <algorithm>
+#include <set>
 
 #include "tests/unit/registrar/bench.h"
 
@@ -51,6 +52,24 @@ TEST_F(RegistrarTest, ResultsComeAfterTheActsAndNameTheirIntents) {
     EXPECT_EQ(line.get("vm"), "web \"1\" res=success");
   }
   EXPECT_EQ(ledger.published(), ledger.size());
+}
+
+// A driver is bound before the nodes that come of it can be claimed.
+TEST_F(RegistrarTest, IntentsInTwoPartsEachHaveTheirResult) {
+  auto op = operation(journal());
+  std::vector<model::Claim> early{path_claim(kGroup, "/dev/sdc")};
+  ASSERT_TRUE(run(pool, op->intend(std::move(early), std::nullopt)));
+  ASSERT_TRUE(apply(*op));
+  ASSERT_TRUE(intend(*op));
+  ASSERT_TRUE(apply(*op));
+  ASSERT_TRUE(conclude(*op));
+  std::set<std::string> intents, ended;
+  for (const Line& line : lines(ledger))
+    if (line.state == EntryState::Intent)
+      intents.insert(std::to_string(line.index));
+    else
+      ended.emplace(line.record.get("grant").value_or(""));
+  EXPECT_EQ(intents, ended);
 }
 
 TEST_F(RegistrarTest, AnOperationCostsTwoAppends) {
