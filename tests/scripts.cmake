@@ -21,9 +21,12 @@ foreach(layer ${layers})
     add_test(NAME ${layer}.${script} COMMAND ${path} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${layer}.${script} PROPERTIES LABELS ${layer} SKIP_RETURN_CODE 77 TIMEOUT ${timeout}
       ENVIRONMENT "TENURE_SOURCE_DIR=${CMAKE_SOURCE_DIR};TENURE_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
-    # These layers look at or change what the whole machine shares: one at a time.
-    if(layer MATCHES "^(kernel|guest|fault)$")
+    # These layers look at or change what the whole machine shares: one at a time. Faults are without audit and have
+    # uids, names and folders of their own: one of them runs beside.
+    if(layer MATCHES "^(kernel|guest)$")
       set_tests_properties(${layer}.${script} PROPERTIES RESOURCE_LOCK host)
+    elseif(layer STREQUAL "fault")
+      set_tests_properties(${layer}.${script} PROPERTIES RESOURCE_LOCK faults)
     endif()
   endforeach()
 endforeach()
