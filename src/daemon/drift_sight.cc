@@ -92,6 +92,7 @@ Culprit culprit(const Difference& difference, const Guest& guest,
       case LiveKind::Descriptor:
       case LiveKind::FileAcl:
       case LiveKind::Node:
+      case LiveKind::Driver:
         break;
     }
     return false;

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <asio/redirect_error.hpp>
@@ -24,6 +25,7 @@
 #include "guest/run/host_access.h"
 #include "guest/run/uids.h"
 #include "guest/run/wiring.h"
+#include "kernel/process.h"
 #include "qemu/hotplug.h"
 #include "qemu/process.h"
 
@@ -35,13 +37,15 @@ using namespace std::chrono_literals;
 using registrar::Hold;
 
 constexpr auto kGreetingTimeout = 30s;
-constexpr uint64_t kNofile = 8192;           // RLIMIT_NOFILE of QEMU
-constexpr uint64_t kMemlock = 64ULL << 20U;  // bytes: io_uring and vhost need some
+constexpr uint64_t kNofile = 8192;  // RLIMIT_NOFILE of QEMU
 
-// The wanted limit, or what we may have at most (raising a hard limit needs CAP_SYS_RESOURCE).
+// The wanted limit, or what we may have at most: raising a hard limit needs CAP_SYS_RESOURCE.
 uint64_t limit(__rlimit_resource resource, uint64_t wanted) {
+  constexpr uint64_t kSysResource = 1ULL << 24U;  // linux/capability.h
   rlimit now{};
   if (getrlimit(resource, &now) < 0 || now.rlim_max == RLIM_INFINITY)
+    return wanted;
+  if (auto own = kernel::process_status(getpid()); own && (own->cap_eff & kSysResource) != 0)
     return wanted;
   return std::min<uint64_t>(wanted, now.rlim_max);
 }
@@ -229,7 +233,7 @@ class Starter {
       if (options_.uid && shmem.kind == domain::ShmemKind::Plain)
         spec.shm_files.push_back(shmem.name);
     spec.nofile = limit(RLIMIT_NOFILE, kNofile);
-    spec.memlock_bytes = limit(RLIMIT_MEMLOCK, std::max(kMemlock, locked_bytes(*domain_)));
+    spec.memlock_bytes = limit(RLIMIT_MEMLOCK, lock_limit(*domain_));
     TRY(process_, qemu::launch(spec));
     state_.process = process_.id;
     return save_run(context_.paths, state_);

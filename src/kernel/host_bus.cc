@@ -76,27 +76,36 @@ Result<> unbind(const std::string& folder, const std::string& address) {
   return write_attribute(folder + "/driver/unbind", address);
 }
 
-Result<Outcome> rebind(const std::string& address, std::string_view override_with, bool probe,
-                       const std::string& sysfs) {
-  const std::string folder = pci_folder(sysfs, address);
-  TRY_OK(write_attribute(folder + "/driver_override", override_with));
-  TRY_OK(unbind(folder, address));
-  // Fails where no driver wants it, which the caller sees by looking.
-  if (probe)
-    static_cast<void>(write_attribute(sysfs + "/bus/pci/drivers_probe", address));
-  return Outcome::Changed;
+// "(null)" is how older kernels print that there is none.
+std::string override_of(const std::string& folder) {
+  auto text = read_file(folder + "/driver_override", kMaxAttribute);
+  const std::string_view name = text ? trim(*text) : "";
+  return name == "(null)" ? "" : std::string(name);
 }
 
-// A failed unbind leaves the right driver and the wrong override, which would keep that driver away
-// at the next probe. An override for the driver itself is somebody else's.
-Result<> drop_override(const std::string& address, const std::string& driver,
-                       const std::string& sysfs) {
-  const std::string path = pci_folder(sysfs, address) + "/driver_override";
-  TRY(std::string text, read_file(path, kMaxAttribute));
-  const std::string_view now = trim(text);
-  if (now.empty() || now == "(null)" || now == driver)
+Result<> set_override(const std::string& folder, const std::string& driver) {
+  return write_attribute(folder + "/driver_override", driver + "\n");
+}
+
+// With the override of the driver that is to have it, so that no other one comes first.
+Result<> rebind(const std::string& address, const std::string& driver, const std::string& sysfs) {
+  const std::string folder = pci_folder(sysfs, address);
+  TRY_OK(set_override(folder, driver));
+  TRY_OK(unbind(folder, address));
+  // Fails where no driver wants it, which the caller sees by looking.
+  if (!driver.empty())
+    static_cast<void>(write_attribute(sysfs + "/bus/pci/drivers_probe", address));
+  return {};
+}
+
+Result<> check_driver(const std::string& address, const std::string& driver,
+                      const std::string& sysfs) {
+  TRY(PciDevice after, pci_device(address, sysfs));
+  const auto name = [](const std::string& of) { return of.empty() ? "nothing" : of; };
+  if (after.driver == driver)
     return {};
-  return write_attribute(path, "\n");
+  return fail(Errc::Io, fmt::format("{}: bound to {} instead of {}", address, name(after.driver),
+                                    name(driver)));
 }
 
 }  // namespace
@@ -145,6 +154,7 @@ Result<PciDevice> pci_device(const std::string& address, const std::string& sysf
   device.vendor = *vendor;
   TRY(device.product, number_of(folder + "/device", 16));
   device.driver = link_name(folder + "/driver");
+  device.driver_override = override_of(folder);
   device.group = parse_int<uint32_t>(link_name(folder + "/iommu_group"));
   return device;
 }
@@ -178,32 +188,28 @@ Result<Outcome> bind_pci_driver(const std::string& address, const std::string& d
   TRY(PciDevice before, pci_device(address, sysfs));
   if (before.driver == driver)
     return Outcome::Unchanged;
-  TRY(Outcome outcome, rebind(address, driver + "\n", true, sysfs));
-  TRY(PciDevice after, pci_device(address, sysfs));
-  if (after.driver != driver)
-    return fail(Errc::Io, fmt::format("{}: bound to {} instead of {}", address,
-                                      after.driver.empty() ? "nothing" : after.driver, driver));
-  return outcome;
+  TRY_OK(rebind(address, driver, sysfs));
+  TRY_OK(check_driver(address, driver, sysfs));
+  return Outcome::Changed;
 }
 
 Result<Outcome> give_back_pci(const std::string& address, const std::string& driver,
-                              const std::string& sysfs) {
+                              const std::string& driver_override, const std::string& sysfs) {
   auto before = pci_device(address, sysfs);
   if (!before && before.error().code() == Errc::NotFound)
     return Outcome::Unchanged;
   if (!before)
     return fail(std::move(before).error());
-  if (before->driver == driver) {
-    TRY_OK(drop_override(address, driver, sysfs));
-    return Outcome::Unchanged;
-  }
-  TRY(Outcome outcome, rebind(address, "\n", !driver.empty(), sysfs));
-  TRY(PciDevice after, pci_device(address, sysfs));
-  if (after.driver != driver)
-    return fail(Errc::Io, fmt::format("{}: bound to {} instead of {}", address,
-                                      after.driver.empty() ? "nothing" : after.driver,
-                                      driver.empty() ? "nothing" : driver));
-  return outcome;
+  // Bound and unbound again, or a change that never came about: only the override is left of it.
+  const std::string& now = before->driver_override;
+  const std::string& wanted = now == kVfioDriver || now == driver ? driver_override : now;
+  const bool changed = before->driver != driver;
+  if (changed)
+    TRY_OK(rebind(address, driver, sysfs));
+  if (changed || now != wanted)
+    TRY_OK(set_override(pci_folder(sysfs, address), wanted));
+  TRY_OK(check_driver(address, driver, sysfs));
+  return changed ? Outcome::Changed : Outcome::Unchanged;
 }
 
 }  // namespace tenure::kernel

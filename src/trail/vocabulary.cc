@@ -207,12 +207,13 @@ constexpr auto kFileAcl =
                    needed("acl-uid", kNumber, "uid that the entry is for"), kFor,
                    ours("foreign", kWord, "yes: the entry was there before, and stays")});
 
-constexpr auto kDriver =
-    row(std::array{kVirt, our_fixed("resrc", "driver", "kind of resource"), kReason, kVm, kUuid,
-                   needed("device", kText, "address of the PCI device on the host"),
-                   needed("old-driver", kText, "driver before, \"?\" for none"),
-                   needed("new-driver", kText, "driver after, \"?\" for none")},
-        std::array{kFor});
+constexpr auto kDriver = row(
+    std::array{kVirt, our_fixed("resrc", "driver", "kind of resource"), kReason, kVm, kUuid,
+               needed("device", kText, "address of the PCI device on the host"),
+               needed("old-driver", kText, "driver before, \"?\" for none"),
+               needed("new-driver", kText, "driver after, \"?\" for none")},
+    std::array{kFor,
+               ours("override", kText, "its driver_override before the bind, after the unbind")});
 
 constexpr auto kCgroupGroup =
     row(resource("cgroup"),
@@ -253,7 +254,7 @@ constexpr auto kDrift = row(
                ours("new-acl", kWord, "access that does stand, ? for none"), kByPid, kByComm,
                kByUid, kByAuid, ours("by-exe", kText, "its executable"),
                ours("phase", kWord, "begin, end, or repair: tenured tried to put it right"),
-               ours("what", kWord, "fence, program, rule, member, identity, fd, acl, node"),
+               ours("what", kWord, "fence, program, rule, member, identity, fd, acl, node, driver"),
                ours("resource", kText, "what differs: device, process, file, descriptor"),
                ours("expected", kText, "what the open tenures say, ? for nothing"),
                ours("found", kText, "what the kernel says, ? for nothing")});

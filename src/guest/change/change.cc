@@ -15,6 +15,7 @@
 #include "guest/change/let_go.h"
 #include "guest/change/module.h"
 #include "guest/change/steps.h"
+#include "guest/plan/host_devices.h"
 #include "guest/plan/plan.h"
 #include "guest/run/ask.h"
 #include "guest/run/confirm.h"
@@ -45,6 +46,13 @@ std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& a
 }
 
 asio::awaitable<void> close_given(Live& live, const domain::Domain& device);
+
+// After a device has gone. It has ended where that cannot be done, or somebody forbids it to us.
+void lower_limits(Live& live) {
+  Result<> lowered = lower_locked(live.state.process.pid, *live.domain);
+  if (!lowered)
+    live.context.log(fmt::format("{}: {}", live.state.ref.vm, lowered.error().what()));
+}
 
 // One attach, from the definition of the device to its last record.
 class Attacher {
@@ -81,6 +89,7 @@ class Attacher {
   asio::awaitable<Result<>> steps() {
     CO_TRY_OK(co_await bind_host_drivers(operation_, device_, live_.options));
     CO_TRY(facts_, look_up(device_, live_.options, Missing::Refuse));
+    CO_TRY_OK(check_not_held(facts_, live_.holds));
     CO_TRY_OK(raise_locked(live_.state.process.pid, *live_.domain));
     Plan plan = plan_devices(device_, facts_, live_.options);
     nodes_ = std::move(plan.nodes);
@@ -216,6 +225,7 @@ class Attacher {
       co_return false;
     unlink_sockets(device_, live_.options);
     std::swap(*live_.domain, addition_.domain);
+    lower_limits(live_);
     note_detached(live_.state, addition_.alias);
     Result<> saved = save_run(live_.context.paths, live_.state);
     if (!saved)
@@ -334,6 +344,7 @@ asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::stri
   unlink_sockets(device, live.options);
   live.leaving.erase(alias);
   CO_TRY_OK(domain::remove_device(*live.domain, alias));
+  lower_limits(live);
   note_detached(live.state, alias);
   co_return save_run(live.context.paths, live.state);
 }

@@ -15,7 +15,7 @@
 namespace tenure::guest {
 
 inline constexpr char kVfioContainer[] = "/dev/vfio/vfio";
-inline constexpr char kVfioDriver[] = "vfio-pci";
+using kernel::kVfioDriver;
 
 // Errors: NotFound; Invalid where vendor and product fit several; Busy where the device, or another
 // one of its IOMMU group, is in use by a driver of the host.

@@ -37,6 +37,7 @@ bool looked_at(LiveKind kind, const LiveParts& parts) {
     case LiveKind::Identity:
       return parts.identity;
     case LiveKind::Descriptor:
+    case LiveKind::Driver:
       return parts.descriptors;
     case LiveKind::FileAcl:
       return parts.acls;
@@ -275,6 +276,8 @@ Result<> repair(const Difference& difference, RunSeams& seams, const RunState& s
     case LiveKind::Identity:
     case LiveKind::Descriptor:
       break;
+    case LiveKind::Driver:
+      return fail(Errc::Unsupported, "whoever changed a driver has the device: pause or stop it");
   }
   return fail(Errc::Unsupported, "nobody can take that from a running QEMU: pause or stop it");
 }

@@ -16,6 +16,24 @@ using domain::HostdevKind;
 using trail::Kind;
 using trail::Record;
 
+namespace {
+
+Result<rlimit> locked_now(pid_t pid) {
+  rlimit now{};
+  if (prlimit(pid, RLIMIT_MEMLOCK, nullptr, &now) < 0)
+    return fail_sys("ask for RLIMIT_MEMLOCK of", std::to_string(pid));
+  return now;
+}
+
+Result<> set_locked(pid_t pid, rlimit limit) {
+  if (prlimit(pid, RLIMIT_MEMLOCK, &limit, nullptr) < 0)
+    return fail_sys(fmt::format("set RLIMIT_MEMLOCK to {} of", limit.rlim_cur),
+                    std::to_string(pid));
+  return {};
+}
+
+}  // namespace
+
 asio::awaitable<Result<>> bind_host_drivers(registrar::Operation& operation,
                                             const domain::Domain& devices,
                                             const HostOptions& options) {
@@ -33,6 +51,8 @@ asio::awaitable<Result<>> bind_host_drivers(registrar::Operation& operation,
         .set("old-driver", device.driver.empty() ? "?" : device.driver)
         .set("new-driver", kVfioDriver)
         .set("for", "hostdev:" + hostdev.info.alias);
+    if (!device.driver_override.empty())
+      record.set("override", device.driver_override);
     claims.push_back(model::claim_of(std::move(record)));
   }
   if (claims.empty())
@@ -41,19 +61,38 @@ asio::awaitable<Result<>> bind_host_drivers(registrar::Operation& operation,
   co_return co_await operation.apply();
 }
 
+Result<> check_not_held(const Facts& facts, const std::vector<registrar::Hold>& holds) {
+  for (const auto& [alias, found] : facts.hostdevs)
+    for (const registrar::Hold& hold : holds)
+      if (hold.claim.record.kind == trail::Kind::Hostdev && hold.claim.id == found.address)
+        return fail(Errc::Invalid,
+                    fmt::format("{}: the host's {} is that of {} already", alias, found.address,
+                                hold.claim.record.get("alias").value_or("?")));
+  return {};
+}
+
+uint64_t lock_limit(const domain::Domain& domain) {
+  constexpr uint64_t kAlways = 64ULL << 20U;  // io_uring and vhost need some
+  return std::max(kAlways, locked_bytes(domain));
+}
+
 Result<> raise_locked(pid_t pid, const domain::Domain& domain) {
-  const uint64_t wanted = locked_bytes(domain);
-  rlimit now{};
-  if (wanted == 0)
+  if (locked_bytes(domain) == 0)
     return {};
-  if (prlimit(pid, RLIMIT_MEMLOCK, nullptr, &now) < 0)
-    return fail_sys("prlimit", std::to_string(pid));
+  const uint64_t wanted = lock_limit(domain);
+  TRY(rlimit now, locked_now(pid));
   if (now.rlim_cur >= wanted)
     return {};
-  const rlimit limit{.rlim_cur = wanted, .rlim_max = std::max<rlim_t>(wanted, now.rlim_max)};
-  if (prlimit(pid, RLIMIT_MEMLOCK, &limit, nullptr) < 0)
-    return fail_sys("raise RLIMIT_MEMLOCK of", std::to_string(pid));
-  return {};
+  return set_locked(pid, {.rlim_cur = wanted, .rlim_max = std::max<rlim_t>(wanted, now.rlim_max)});
+}
+
+// The hard limit as well: up to that QEMU may go by itself.
+Result<> lower_locked(pid_t pid, const domain::Domain& domain) {
+  const uint64_t wanted = lock_limit(domain);
+  TRY(rlimit now, locked_now(pid));
+  if (now.rlim_max <= wanted)
+    return {};
+  return set_locked(pid, {.rlim_cur = std::min<rlim_t>(now.rlim_cur, wanted), .rlim_max = wanted});
 }
 
 }  // namespace tenure::guest

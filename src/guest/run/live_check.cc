@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "guest/run/live_check_host.h"
 #include "kernel/file_acl.h"
 #include "kernel/net_device.h"
 #include "kernel/private_dev.h"
@@ -262,7 +263,7 @@ class Check {
     if (subject_.options.fence)
       return;
     // Without a fence nothing is claimed of the base list, and QEMU uses it all the same.
-    std::vector<std::string> base = subject_.options.base_devices;
+    auto base = subject_.options.base_devices;
     base.emplace_back("/dev/kvm");
     for (const std::string& path : base)
       if (auto node = kernel::node_facts(path); node && node->rdev)
@@ -286,10 +287,8 @@ class Check {
     auto files = kernel::open_files(state_.process.pid);
     if (!files)
       return cannot_tell("open files of QEMU", files.error());
-    if (files->empty()) {
-      report_.unknown.push_back("open files of QEMU: it is ending");
-      return;
-    }
+    if (files->empty())
+      return report_.unknown.push_back("open files of QEMU: it is ending");
     collect_explanations();
     for (const kernel::OpenFile& file : *files)
       if (file.rdev)
@@ -298,6 +297,7 @@ class Check {
     for (const auto& [rdev, left] : nets_)
       if (left > 0)
         descriptors_lack(rdev, left);
+    check_host_devices(subject_, *files, report_);
   }
 
   // The nodes that lie in its folder it may know of (O_PATH), but not open.
@@ -470,8 +470,8 @@ class Check {
 }  // namespace
 
 std::string_view to_string(LiveKind kind) {
-  static constexpr std::array<std::string_view, 8> kNames{"fence",    "program", "rule", "member",
-                                                          "identity", "fd",      "acl",  "node"};
+  static constexpr std::array<std::string_view, 9> kNames{
+      "fence", "program", "rule", "member", "identity", "fd", "acl", "node", "driver"};
   return kNames[static_cast<size_t>(kind)];
 }
 

@@ -23,11 +23,12 @@ enum class LiveKind {
   Rule,        // one device rule
   Member,      // a process in the guest's cgroup, or QEMU outside of it
   Identity,    // uid and capabilities of QEMU
-  Descriptor,  // an open device node or tap of QEMU
+  Descriptor,  // an open device node or tap of QEMU, or one that it ought to have open
   FileAcl,     // the guest's entry in the POSIX ACL of a file or folder
   Node,        // a device node in the guest's own /dev
+  Driver,      // the driver of a PCI device of the host
 };
-// "fence", "program", "rule", "member", "identity", "fd", "acl", "node":
+// "fence", "program", "rule", "member", "identity", "fd", "acl", "node", "driver":
 // stable, used in records and JSON.
 std::string_view to_string(LiveKind kind);
 

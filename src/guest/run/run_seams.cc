@@ -84,7 +84,7 @@ const RunSeams::Acts RunSeams::kActs[] = {
     {Kind::CgroupMajor, &RunSeams::allow, &RunSeams::deny, &RunSeams::has_rule},
     {Kind::CgroupPath, &RunSeams::allow, &RunSeams::deny, &RunSeams::has_rule},
     {Kind::FileAcl, &RunSeams::add_acl, &RunSeams::remove_acl, &RunSeams::has_acl},
-    {Kind::Driver, &RunSeams::bind_driver, &RunSeams::unbind_driver, &RunSeams::has_driver},
+    {Kind::Driver, nullptr, nullptr, &RunSeams::has_driver},  // slow_apply(), slow_withdraw()
     {Kind::NetOpen, &RunSeams::open_nic, &RunSeams::close_nic, &RunSeams::has_link},
 };
 
@@ -95,7 +95,7 @@ const RunSeams::Acts* RunSeams::acts_of(const model::Claim& claim) {
 
 Result<Outcome> RunSeams::apply(model::Claim& claim, const Others& others) {
   const Acts* acts = acts_of(claim);
-  if (acts == nullptr)
+  if (acts == nullptr || acts->apply == nullptr)
     return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
   return (this->*acts->apply)(claim, others);
 }
@@ -103,7 +103,7 @@ Result<Outcome> RunSeams::apply(model::Claim& claim, const Others& others) {
 Result<Outcome> RunSeams::withdraw(const model::Claim& claim, const Others& others,
                                    trail::Record& record) {
   const Acts* acts = acts_of(claim);
-  if (acts == nullptr)
+  if (acts == nullptr || acts->withdraw == nullptr)
     return fail(Errc::Internal, fmt::format("no act for a claim of kind {}", claim.kind));
   auto outcome = (this->*acts->withdraw)(claim, others, record);
   // It may have failed at its read-back. What is gone must not be called held: a look at the kernel

@@ -3,6 +3,7 @@
 // (cgroups, fence, fds of network devices and files) between grant and release.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -34,6 +35,10 @@ class RunSeams final : public registrar::Seams {
   Result<kernel::Outcome> apply(model::Claim& claim, const registrar::Others& others) override;
   Result<kernel::Outcome> withdraw(const model::Claim& claim, const registrar::Others& others,
                                    trail::Record& record) override;
+  // Drivers of PCI devices.
+  std::function<Result<kernel::Outcome>()> slow_apply(const model::Claim& claim) override;
+  std::function<Result<kernel::Outcome>()> slow_withdraw(const model::Claim& claim,
+                                                         trail::Record& record) override;
   // By the open files of QEMU, while it runs.
   Result<> confirm_gone(const model::Claim& claim, const registrar::Others& staying) override;
 
@@ -97,8 +102,6 @@ class RunSeams final : public registrar::Seams {
   Result<Outcome> allow(model::Claim& claim, const Others& others);
   Result<Outcome> add_acl(model::Claim& claim, const Others& others);
   Result<Outcome> open_nic(model::Claim& claim, const Others& others);
-  Result<Outcome> bind_driver(model::Claim& claim, const Others& others);
-  Result<Outcome> unbind_driver(const model::Claim&, const Others&, trail::Record&);
   Result<bool> has_driver(const model::Claim& claim);
   Result<UniqueFd> shared_file(const model::Claim& claim) const;
   Result<Outcome> remove_group(const model::Claim&, const Others&, trail::Record&);

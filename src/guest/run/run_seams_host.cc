@@ -15,50 +15,79 @@
 namespace tenure::guest {
 
 using kernel::Outcome;
-using registrar::Others;
 
 namespace {
 
-std::string old_driver(const model::Claim& claim) {
+// What the device goes back to.
+struct Before {
+  std::string driver, driver_override;
+};
+
+Before before_of(const model::Claim& claim) {
   std::string name(claim.record.get("old-driver").value_or("?"));
-  return name == "?" ? "" : name;
+  return {.driver = name == "?" ? "" : name,
+          .driver_override = std::string(claim.record.get("override").value_or(""))};
+}
+
+Result<Outcome> give_back(const std::string& address, const Before& before,
+                          const std::string& sysfs) {
+  return kernel::give_back_pci(address, before.driver, before.driver_override, sysfs);
+}
+
+Result<> check_group_closed(const std::string& address, pid_t qemu, const std::string& sysfs) {
+  auto device = kernel::pci_device(address, sysfs);
+  if (!device || !device->group || qemu == 0)
+    return {};
+  auto node = kernel::node_facts(fmt::format("/dev/vfio/{}", *device->group));
+  TRY(std::vector<kernel::OpenFile> files, kernel::open_files(qemu));
+  auto of_group = [&](const kernel::OpenFile& file) { return node && file.rdev == node->rdev; };
+  if (std::ranges::any_of(files, of_group))
+    return fail(Errc::Busy, fmt::format("{}: still held: QEMU has its IOMMU group {} open", address,
+                                        *device->group));
+  return {};
 }
 
 }  // namespace
 
-Result<Outcome> RunSeams::bind_driver(model::Claim& claim, const Others&) {
-  auto bound = kernel::bind_pci_driver(claim.id, kVfioDriver, options_.sysfs);
-  if (bound)
+// On a pool thread: everything by value.
+std::function<Result<Outcome>()> RunSeams::slow_apply(const model::Claim& claim) {
+  if (claim.record.kind != trail::Kind::Driver)
+    return nullptr;
+  return [address = claim.id, before = before_of(claim), sysfs = options_.sysfs] {
+    auto bound = kernel::bind_pci_driver(address, kVfioDriver, sysfs);
+    // What is recorded as refused must not stay half done. The first error is the one to report.
+    if (!bound)
+      static_cast<void>(give_back(address, before, sysfs));
     return bound;
-  // What is recorded as refused must not stay half done. The first error is the one to report.
-  static_cast<void>(kernel::give_back_pci(claim.id, old_driver(claim), options_.sysfs));
-  return fail(std::move(bound).error());
+  };
 }
 
 // The kernel waits in the unbind for whoever has the device open; nobody may.
-Result<Outcome> RunSeams::unbind_driver(const model::Claim& claim, const Others&,
-                                        trail::Record& record) {
-  const std::string before = old_driver(claim);
-  record.set("old-driver", kVfioDriver).set("new-driver", before.empty() ? "?" : before);
-  auto device = kernel::pci_device(claim.id, options_.sysfs);
-  if (device && device->group && process_.pid != 0) {
-    auto node = kernel::node_facts(fmt::format("/dev/vfio/{}", *device->group));
-    TRY(std::vector<kernel::OpenFile> files, kernel::open_files(process_.pid));
-    auto of_group = [&](const kernel::OpenFile& file) { return node && file.rdev == node->rdev; };
-    if (std::ranges::any_of(files, of_group))
-      return fail(Errc::Busy, fmt::format("{}: still held: QEMU has its IOMMU group {} open",
-                                          claim.id, *device->group));
-  }
-  return kernel::give_back_pci(claim.id, before, options_.sysfs);
+std::function<Result<Outcome>()> RunSeams::slow_withdraw(const model::Claim& claim,
+                                                         trail::Record& record) {
+  if (claim.record.kind != trail::Kind::Driver)
+    return nullptr;
+  Before before = before_of(claim);
+  record.set("old-driver", kVfioDriver)
+      .set("new-driver", before.driver.empty() ? "?" : before.driver);
+  return [address = claim.id, before = std::move(before), sysfs = options_.sysfs,
+          qemu = process_.pid]() -> Result<Outcome> {
+    TRY_OK(check_group_closed(address, qemu, sysfs));
+    return give_back(address, before, sysfs);
+  };
 }
 
+// A daemon that died in the midst of the change left a device that nobody has: it goes back.
 Result<bool> RunSeams::has_driver(const model::Claim& claim) {
   auto device = kernel::pci_device(claim.id, options_.sysfs);
   if (!device && device.error().code() == Errc::NotFound)
     return false;
   if (!device)
     return fail(std::move(device).error());
-  return device->driver == kVfioDriver;
+  if (device->driver == kVfioDriver)
+    return true;
+  TRY_OK(give_back(claim.id, before_of(claim), options_.sysfs));
+  return false;
 }
 
 // The folder is everybody's: neither a link nor a file of another size is taken.

@@ -12,6 +12,7 @@
 
 #include "domain/change.h"
 #include "guest/plan/plan.h"
+#include "guest/run/host_access.h"
 #include "kernel/host_bus.h"
 #include "tests/unit/guest/folder.h"
 
@@ -116,6 +117,22 @@ TEST_F(HostDevicesTest, OneUsbDeviceIsNotPassedOnTwice) {
   EXPECT_NE(facts.error().what().find("001.004"), std::string::npos);
 }
 
+// Attached to a guest that has it already, by its place instead of its vendor.
+TEST_F(HostDevicesTest, AHeldDeviceIsNotPassedOnAgain) {
+  Facts facts;
+  facts.hostdevs["hostdev1"] = {
+      .node = "/dev/bus/usb/001/004", .address = "001.004", .product = "1d6b:0104", .group = {}};
+  trail::Record record(trail::Kind::Hostdev);
+  record.set("reason", "attach").set("bus", "usb").set("device", "001.004");
+  record.set("alias", "hostdev0");
+  EXPECT_TRUE(check_not_held(facts, {}));
+  const std::vector<registrar::Hold> holds{
+      {.grant = 7, .claim = model::claim_of(std::move(record))}};
+  const Result<> checked = check_not_held(facts, holds);
+  ASSERT_FALSE(checked);
+  EXPECT_NE(checked.error().what().find("that of hostdev0"), std::string::npos);
+}
+
 TEST_F(HostDevicesTest, AHostWithoutUsbHasNone) {
   EXPECT_EQ(found(usb_xml("<address bus='1' device='1'/>")).error().code(), Errc::NotFound);
 }
@@ -191,12 +208,21 @@ TEST_F(HostDevicesTest, ADriverThatDoesNotComeIsAnError) {
     return line;
   };
   EXPECT_EQ(wanted(), "vfio-pci");
-  EXPECT_EQ(kernel::give_back_pci("0000:01:00.0", "e1000e", sysfs()), kernel::Outcome::Unchanged);
+  EXPECT_EQ(kernel::give_back_pci("0000:01:00.0", "e1000e", "", sysfs()),
+            kernel::Outcome::Unchanged);
   EXPECT_EQ(wanted(), "");
+  // What an administrator had asked for comes back; what one asked for meanwhile stays.
+  write("bus/pci/devices/0000:01:00.0/driver_override", "vfio-pci\n");
+  EXPECT_TRUE(kernel::give_back_pci("0000:01:00.0", "e1000e", "e1000e", sysfs()));
+  EXPECT_EQ(wanted(), "e1000e");
+  write("bus/pci/devices/0000:01:00.0/driver_override", "pci-stub\n");
+  EXPECT_TRUE(kernel::give_back_pci("0000:01:00.0", "e1000e", "", sysfs()));
+  EXPECT_EQ(wanted(), "pci-stub");
   auto same = kernel::bind_pci_driver("0000:01:00.0", "e1000e", sysfs());
   ASSERT_TRUE(same);
   EXPECT_EQ(*same, kernel::Outcome::Unchanged);
-  EXPECT_EQ(kernel::give_back_pci("0000:09:00.0", "e1000e", sysfs()), kernel::Outcome::Unchanged)
+  EXPECT_EQ(kernel::give_back_pci("0000:09:00.0", "e1000e", "", sysfs()),
+            kernel::Outcome::Unchanged)
       << "what is gone is nobody's";
   EXPECT_EQ(kernel::pci_device("../../etc", sysfs()).error().code(), Errc::Invalid);
 }

@@ -219,6 +219,41 @@ TEST_F(LiveCheckTest, ADeviceThatNoTenureExplainsIsSeenAndOneOfATenureIsNot) {
   EXPECT_EQ(std::ranges::find(seen, name), seen.end());
 }
 
+// A device of the host that this process has open, and that is there, with VFIO's driver; then not.
+TEST_F(LiveCheckTest, ADeviceOfTheHostThatIsGoneOrHasAnotherDriverIsSeen) {
+  parts_ = {.fence = false,
+            .members = false,
+            .identity = false,
+            .descriptors = true,
+            .acls = false,
+            .nodes = false};
+  UniqueFd zero(open("/dev/zero", O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(zero);
+  options_.sysfs = folder + "/sys";
+  const std::string at = options_.sysfs + "/bus/pci/devices/0000:01:00.0/";
+  std::filesystem::create_directories(at);
+  std::filesystem::create_directories(options_.sysfs + "/dev/char/1:5");
+  put(at + "vendor", "0x8086\n");
+  put(at + "device", "0x100e\n");
+  std::filesystem::create_symlink("../../drivers/vfio-pci", at + "driver");
+  Record record(Kind::Hostdev);
+  record.set("reason", "start").set("bus", "pci").set("device", "0000:01:00.0");
+  record.set("access", "rw").set("alias", "hostdev0").set("rdev", "01:05").set("devtype", "c");
+  holds_.push_back({.grant = 0, .claim = model::claim_of(std::move(record))});
+  const auto of_device = [this] {
+    Texts seen = differences();
+    std::erase_if(seen, [](const std::string& text) { return !text.contains("0000:01:00.0"); });
+    return seen;
+  };
+  EXPECT_EQ(of_device(), Texts{});
+  std::filesystem::remove(at + "driver");
+  std::filesystem::create_symlink("../../drivers/e1000e", at + "driver");
+  EXPECT_EQ(of_device(), Texts{"driver 0000:01:00.0 vfio-pci->e1000e"});
+  std::filesystem::remove_all(options_.sysfs);
+  EXPECT_EQ(of_device(), (Texts{"driver 0000:01:00.0 vfio-pci->",
+                                "fd 0000:01:00.0 c 1:5 open->no such device"}));
+}
+
 TEST_F(LiveCheckTest, ALostEntryOfAFileIsSeen) {
   std::string image = folder + "/a.img";
   put(image, "x");
