@@ -21,9 +21,10 @@ foreach(layer ${layers})
     add_test(NAME ${layer}.${script} COMMAND ${path} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${layer}.${script} PROPERTIES LABELS ${layer} SKIP_RETURN_CODE 77 TIMEOUT ${timeout}
       ENVIRONMENT "TENURE_SOURCE_DIR=${CMAKE_SOURCE_DIR};TENURE_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
-    # These layers look at or change what the whole machine shares: one at a time. Faults are without audit and have
-    # uids, names and folders of their own: one of them runs beside.
-    if(layer MATCHES "^(kernel|guest)$")
+    # These layers look at or change what the whole machine shares: one at a time, but for tests in a machine of their
+    # own, which see this one read-only. Faults are without audit and have uids, names and folders of their own: one of
+    # them runs beside.
+    if(layer MATCHES "^(kernel|guest)$" AND NOT script MATCHES "^real-")
       set_tests_properties(${layer}.${script} PROPERTIES RESOURCE_LOCK host)
     elseif(layer STREQUAL "fault")
       set_tests_properties(${layer}.${script} PROPERTIES RESOURCE_LOCK faults)

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 
-from witness import (acl_users, agree, cgroups_of, device_program, field, open_device_nodes, rules_of_bpf,
-                     rules_of_cgroup, rules_of_devices_list, rules_of_history, run, select_pause)
+from witness import (acl_users, agree, cgroups_of, device_program, driver_of, field, open_device_nodes, rdev_of,
+                     rules_of_bpf, rules_of_cgroup, rules_of_devices_list, rules_of_history, run, select_pause)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("TENURE_BIN", os.path.join(ROOT, "build", "dev", "bin"))

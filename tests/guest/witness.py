@@ -160,6 +160,42 @@ def open_device_nodes(pid):
     return found
 
 
+def rdev_of(path):
+    """The number of a device node as records write it."""
+    return hex_of(os.stat(path).st_rdev)
+
+
+def hex_of(number):
+    return f"{os.major(number):02X}:{os.minor(number):02X}"
+
+
+def passed_on(pid):
+    """(numbers of the host's own USB, input and VFIO devices that QEMU has open, descriptors of vhost-net). Its own /dev
+    is another, so the links of /proc/PID/fd name nothing here."""
+    numbers = []
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            facts = os.stat(f"/proc/{pid}/fd/{descriptor}")
+            if stat.S_ISCHR(facts.st_mode):
+                numbers.append(facts.st_rdev)
+    groups = {os.major(os.stat(path).st_rdev) for path in glob.glob("/dev/vfio/[0-9]*")}
+    majors = {189, 13} | groups  # USB and input: Documentation/admin-guide/devices.txt
+    vhost = os.stat("/dev/vhost-net").st_rdev if os.path.exists("/dev/vhost-net") else None
+    here = {hex_of(number) for number in numbers if os.major(number) in majors}
+    return {rdev for rdev in here if on_host(rdev)}, numbers.count(vhost)
+
+
+def on_host(rdev):
+    """Whether a character device of that number is there; one that was pulled out is not."""
+    return os.path.exists("/sys/dev/char/" + ":".join(str(int(part, 16)) for part in rdev.split(":")))
+
+
+def driver_of(address):
+    """Of a PCI device; "" for none."""
+    link = f"/sys/bus/pci/devices/{address}/driver"
+    return os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
+
+
 def field(entry, key):
     """The value of key= in an entry of the ledger, decoded as audit encodes untrusted text; None if it is not there."""
     found = re.search(rf"[ ']{re.escape(key)}=(\"[^\"]*\"|[^ ']*)", entry)
@@ -231,6 +267,13 @@ def agree_guest(instance, uuid, guest, tenures, same):
         held = {t["id"] for t in tenures if t["kind"] in ("disk", "chardev")} & instance.images
         agree_helpers(instance, uuid, guest["pid"], status, tenures, cgroups, same)
         same(f"{uuid} images in QEMU", open_files_of(guest["pid"], instance.images), held)
+        devices, vhosts = passed_on(guest["pid"])
+        same(f"{uuid} devices of the host in QEMU", devices,
+             {t["rdev"] for t in tenures if t["kind"] in ("dev", "evdev") and t.get("rdev") and on_host(t["rdev"])})
+        same(f"{uuid} descriptors of vhost", vhosts,
+             [t["id"] for t in tenures if t["kind"] == "net-open"].count("/dev/vhost-net"))
+    drivers = {(t["id"], "vfio-pci") for t in tenures if t["kind"] == "driver"}
+    same(f"{uuid} drivers", {(address, driver_of(address)) for address, _ in drivers}, drivers)
     granted = united((t["id"], t["access"]) for t in tenures if t["kind"] == "acl")
     known = instance.uids().get(uuid)
     looked_at = instance.images | {path for path, _ in granted}
