@@ -291,6 +291,14 @@ def children_of(pids):
     return found
 
 
+def is_vhost_worker(pid, qemu):
+    """The kernel's own thread behind vhost-net joins the cgroup of whom it serves (drivers/vhost/vhost.c)."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        name, _, rest = file.read().partition("(")[2].rpartition(")")
+        return name == f"vhost-{qemu}" and rest.split()[1] == "2"  # a child of kthreadd
+    return False
+
+
 def root_of(pid):
     """What the process has for its root: (device, inode), and whether it is mounted read-only."""
     facts = os.stat(f"/proc/{pid}/root")
@@ -311,7 +319,8 @@ def agree_helpers(instance, uuid, qemu, status, tenures, cgroups, same):
     ours = set(served) | children_of(set(served)) if served else set()
     for cgroup in cgroups:
         with open(f"{cgroup}/cgroup.procs", encoding="ascii") as file:
-            same(f"{uuid} processes of {cgroup}", set(map(int, file)), {qemu} | ours)
+            members = {pid for pid in map(int, file) if not is_vhost_worker(pid, qemu)}
+        same(f"{uuid} processes of {cgroup}", members, {qemu} | ours)
     for pid, tenure in served.items():
         folder = os.stat(tenure["id"])
         serving = [root_of(one) for one in {pid} | children_of({pid})]
