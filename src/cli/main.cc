@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <string_view>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
@@ -15,13 +14,8 @@ namespace {
 
 using namespace tenure::cli;
 
-struct Row {
-  std::string_view name;
-  int (*run)(const Options&);
-};
-
 // All others are tenure-local's.
-constexpr Row kCommands[] = {
+constexpr Command kCommands[] = {
     {"define", run_define},
     {"undefine", run_undefine},
     {"list", run_list},
@@ -55,10 +49,9 @@ constexpr Row kCommands[] = {
 };
 
 int run(const Options& options, char** argv) {
-  for (const Row& row : kCommands) {
-    if (row.name == options.command && !options.dry_run)
-      return row.run(options);
-  }
+  const Command* command = find_command(kCommands, options.command);
+  if (command != nullptr && !options.dry_run)
+    return command->run(options);
   become_local(argv);
   std::fprintf(stderr, "tenure: tenure-local, the program of this command: %s\n",
                std::strerror(errno));

@@ -38,6 +38,14 @@ int run_command_line(int argc, char** argv, const std::function<int(const Option
   }
 }
 
+const Command* find_command(std::span<const Command> commands, std::string_view name) {
+  for (const Command& command : commands) {
+    if (command.name == name)
+      return &command;
+  }
+  return nullptr;
+}
+
 void become_local(char** argv) {
   execv(program_path("tenure-local").c_str(), argv);
 }

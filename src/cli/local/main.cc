@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // tenure-local: what `tenure` becomes for the commands of cli/local/commands.h.
 #include <cstdio>
-#include <string_view>
 
 #include "cli/exit_code.h"
 #include "cli/local/commands.h"
@@ -12,22 +11,15 @@ namespace {
 
 using namespace tenure::cli;
 
-struct Row {
-  std::string_view name;
-  int (*run)(const Options&);
-};
-
-constexpr Row kCommands[] = {
+constexpr Command kCommands[] = {
     {"who", run_who},       {"history", run_history}, {"log", run_log},
     {"report", run_report}, {"denials", run_denials}, {"verify", run_verify},
     {"prove", run_prove},   {"doctor", run_doctor},   {"start", run_dry_start},
 };
 
 int run(const Options& options) {
-  for (const Row& row : kCommands) {
-    if (row.name == options.command)
-      return row.run(options);
-  }
+  if (const Command* command = find_command(kCommands, options.command))
+    return command->run(options);
   std::fprintf(stderr, "tenure-local: %s is a command of tenure\n", options.command.c_str());
   return to_int(ExitCode::Usage);
 }
