@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <memory>
 
 namespace tenure {
 
@@ -68,6 +72,41 @@ Result<> write_file_atomic(const std::string& path, std::string_view bytes, unsi
   if (fsync(dir.get()) < 0)
     return fail_sys("fsync", folder);
   return {};
+}
+
+Result<std::vector<std::string>> folder_names(const std::string& path, size_t max) {
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
+  if (dir == nullptr)
+    return fail_sys("read folder", path);
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = readdir(dir.get());
+    if (entry == nullptr && errno != 0)
+      return fail_sys("read folder", path);
+    if (entry == nullptr)
+      break;
+    if (entry->d_name[0] == '.')
+      continue;
+    if (names.size() == max)
+      return fail(Errc::Invalid, fmt::format("{}: more than {} entries", path, max));
+    names.emplace_back(entry->d_name);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+std::string absolute_path(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path whole = std::filesystem::absolute(path, error);
+  return error ? path : whole.lexically_normal().string();
+}
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos)
+    return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
 }
 
 Result<> make_dirs(const std::string& path, unsigned mode) {

@@ -10,16 +10,6 @@ namespace {
 
 constexpr std::string_view kBlank = " \t\r\n";
 
-int nibble(char c) {
-  if (c >= '0' && c <= '9')
-    return c - '0';
-  if (c >= 'a' && c <= 'f')
-    return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F')
-    return c - 'A' + 10;
-  return -1;
-}
-
 // Length of the well-formed UTF-8 sequence (RFC 3629) at the front of `text`, 0 if there is none.
 size_t utf8_length(std::string_view text) {
   auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
@@ -86,8 +76,8 @@ std::optional<std::string> from_hex(std::string_view hex) {
   std::string bytes;
   bytes.reserve(hex.size() / 2);
   for (size_t i = 0; i < hex.size(); i += 2) {
-    int high = nibble(hex[i]);
-    int low = nibble(hex[i + 1]);
+    int high = hex_digit(hex[i]);
+    int low = hex_digit(hex[i + 1]);
     if (high < 0 || low < 0)
       return std::nullopt;
     bytes += static_cast<char>(high << 4 | low);

@@ -21,11 +21,27 @@ std::optional<Int> parse_int(std::string_view text, int base = 10) {
   return value;
 }
 
+// 0 to 9, whatever the locale.
+constexpr bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
 // Without blanks, tabs, CR and LF at both ends.
 std::string_view trim(std::string_view text);
 
 // Pieces between `separator`; an empty text gives one empty piece.
 std::vector<std::string_view> split(std::string_view text, char separator);
+
+// The value of a hex digit of either case; -1 for anything else.
+constexpr int hex_digit(char c) {
+  if (is_digit(c))
+    return c - '0';
+  if (c >= 'a' && c <= 'f')
+    return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F')
+    return c - 'A' + 10;
+  return -1;
+}
 
 // Upper-case hex, as the audit grammar wants it.
 std::string to_hex(std::string_view bytes);

@@ -10,6 +10,9 @@
 
 namespace tenure {
 
+// Bytes of a path that sun_path holds, without its NUL (unix(7)).
+inline constexpr size_t kMaxSocketPath = 107;
+
 // A socket bound to `path` (a former one there is removed) with `mode`, listening; close-on-exec,
 // non-blocking. Exists if there is something else than a socket.
 Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog = 16);

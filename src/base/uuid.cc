@@ -4,21 +4,9 @@
 #include <fmt/format.h>
 #include <sys/random.h>
 
+#include "base/text.h"
+
 namespace tenure {
-namespace {
-
-int nibble(char c) {
-  if (c >= '0' && c <= '9')
-    return c - '0';
-  if (c >= 'a' && c <= 'f')
-    return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F')
-    return c - 'A' + 10;
-  return -1;
-}
-
-}  // namespace
-
 std::string to_string(const Uuid& uuid) {
   std::string text;
   text.reserve(36);
@@ -36,7 +24,7 @@ Result<Uuid> parse_uuid(std::string_view text) {
   for (char c : text) {
     if (c == '-')
       continue;
-    int value = nibble(c);
+    int value = hex_digit(c);
     if (value < 0 || digits == 32)
       return fail(Errc::Invalid,
                   fmt::format("uuid '{}': 32 hex digits expected", text.substr(0, 64)));

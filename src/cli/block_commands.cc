@@ -2,9 +2,9 @@
 // The images of a running guest's disks: snapshots, and the jobs that merge and copy them.
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "cli/answer.h"
 #include "cli/commands.h"
@@ -14,16 +14,10 @@ namespace {
 
 using nlohmann::json;
 
-std::string absolute(const std::string& path) {
-  std::error_code error;
-  auto whole = std::filesystem::absolute(path, error);
-  return error ? path : whole.lexically_normal().string();
-}
-
 // DISK FILE, or DISK=FILE as often as wanted.
 Result<json> disks_of(const std::vector<std::string>& words) {
   auto entry = [](const std::string& disk, const std::string& path) {
-    return json{{"disk", disk}, {"path", absolute(path)}};
+    return json{{"disk", disk}, {"path", absolute_path(path)}};
   };
   if (words.size() == 2 && words[0].find('=') == std::string::npos)
     return json::array({entry(words[0], words[1])});
@@ -48,7 +42,7 @@ Result<std::string> ending_of(const Options& options) {
 }
 
 json absolute_or_null(const std::string& path) {
-  return path.empty() ? json() : json(absolute(path));
+  return path.empty() ? json() : json(absolute_path(path));
 }
 
 // One of the three jobs; `parameters` are what it has of its own.
@@ -97,7 +91,7 @@ int run_blockpull(const Options& options) {
 }
 
 int run_blockcopy(const Options& options) {
-  std::string dest = options.words.size() == 2 ? absolute(options.words[1]) : "";
+  std::string dest = options.words.size() == 2 ? absolute_path(options.words[1]) : "";
   json format = options.image_format.empty() ? json() : json(options.image_format);
   return start_job(options, "BlockCopy", 2,
                    {{"dest", dest}, {"format", format}, {"existing", options.existing}});

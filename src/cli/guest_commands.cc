@@ -152,13 +152,6 @@ Result<json> amount_parameters(const std::vector<std::string>& words) {
   return parameters;
 }
 
-// The daemon's working directory is another.
-std::string absolute(const std::string& path) {
-  std::error_code error;
-  std::filesystem::path whole = std::filesystem::absolute(path, error);
-  return error ? path : whole.lexically_normal().string();
-}
-
 int begin_run(const Options& options, const std::string& method, const json& what,
               std::string_view done) {
   return run_call(
@@ -258,7 +251,7 @@ int run_start(const Options& options) {
 }
 
 int run_restore(const Options& options) {
-  return begin_run(options, "Restore", {{"file", absolute(options.file)}}, "restored");
+  return begin_run(options, "Restore", {{"file", absolute_path(options.file)}}, "restored");
 }
 
 // save, dump, screenshot: the daemon opens the file.
@@ -268,7 +261,7 @@ int run_to_file(const Options& options) {
       {"dump", {"Dump", "dumped to"}},
       {"screenshot", {"Screenshot", "shown in"}}};
   const auto& [method, done] = kMethods.at(options.command);
-  std::string file = absolute(options.words.front());
+  std::string file = absolute_path(options.words.front());
   json parameters = {{"guest", options.guest}, {"file", file}};
   if (!options.image_format.empty())
     parameters["format"] = options.image_format;

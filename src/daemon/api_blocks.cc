@@ -3,46 +3,31 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/api.h"
+#include "daemon/api_parameters.h"
 
 namespace tenure::daemon {
 namespace {
 
 using nlohmann::json;
 
-// Wrong types are found by call()'s catch.
-std::string text(const json& parameters, const char* key) {
-  auto it = parameters.find(key);
-  return it == parameters.end() || it->is_null() ? "" : it->get<std::string>();
-}
-
-bool flag(const json& parameters, const char* key) {
-  auto it = parameters.find(key);
-  return it != parameters.end() && !it->is_null() && it->get<bool>();
-}
-
-uint64_t number(const json& parameters, const char* key) {
-  auto it = parameters.find(key);
-  return it == parameters.end() || it->is_null() ? 0 : it->get<uint64_t>();
-}
-
 guest::BlockJobRequest job_request(std::string op, const json& parameters) {
   return {.op = std::move(op),
           .disk = text(parameters, "disk"),
           .top = text(parameters, "top"),
           .base = text(parameters, "base"),
-          .shallow = flag(parameters, "shallow"),
+          .shallow = flag(parameters, "shallow").value_or(false),
           .dest = text(parameters, "dest"),
           .format = text(parameters, "format"),
-          .existing = flag(parameters, "existing"),
+          .existing = flag(parameters, "existing").value_or(false),
           .then = text(parameters, "then"),
-          .bandwidth = number(parameters, "bandwidth")};
+          .bandwidth = number<uint64_t>(parameters, "bandwidth").value_or(0)};
 }
 
 asio::awaitable<Result<json>> start_on(Guests& guests, std::string op, json parameters,
                                        Requester who) {
   guest::BlockJobRequest request = job_request(std::move(op), parameters);
   std::string guest = text(parameters, "guest");
-  bool wait = flag(parameters, "wait");
+  bool wait = flag(parameters, "wait").value_or(false);
   CO_TRY(std::string status,
          co_await guests.start_job(std::move(guest), std::move(request), wait, std::move(who)));
   json reply = {{"status", status}};
@@ -53,7 +38,8 @@ asio::awaitable<Result<json>> start_on(Guests& guests, std::string op, json para
 
 Api::Reply Api::snapshot(json parameters, Requester who) {
   std::string guest = text(parameters, "guest");
-  guest::SnapshotRequest request{.disks = {}, .existing = flag(parameters, "existing")};
+  guest::SnapshotRequest request{.disks = {},
+                                 .existing = flag(parameters, "existing").value_or(false)};
   for (const json& one : parameters.at("disks"))
     request.disks.push_back({.disk = one.at("disk"), .path = one.at("path")});
   CO_TRY_OK(co_await guests_.snapshot(std::move(guest), std::move(request), std::move(who)));
@@ -89,7 +75,8 @@ Api::Reply Api::block_job(json parameters, Requester who) {
     co_return fail(Errc::Busy, name.name + " is not running");
   if (limits) {
     std::string limited = disk;
-    CO_TRY_OK(co_await running->limit_job(std::move(limited), number(parameters, "bandwidth")));
+    CO_TRY_OK(co_await running->limit_job(std::move(limited),
+                                          number<uint64_t>(parameters, "bandwidth").value_or(0)));
   }
   CO_TRY(json jobs, co_await running->list_jobs(std::move(disk)));
   json reply = {{"jobs", std::move(jobs)}};

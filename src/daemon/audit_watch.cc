@@ -16,7 +16,7 @@ namespace {
 
 using kernel::AuditCondition;
 
-constexpr std::chrono::seconds kTick{2};
+constexpr std::chrono::seconds kAuditTick{2};
 
 struct Watch {
   registrar::Journal& journal;
@@ -117,7 +117,7 @@ asio::awaitable<void> watch_audit(guest::Context& context) {
   watch.remember(begin);
   asio::steady_timer timer(context.executor);
   while (!context.journal.options().ledger_only) {
-    timer.expires_after(kTick);
+    timer.expires_after(kAuditTick);
     asio::error_code error;
     co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
     if (error)

@@ -36,10 +36,6 @@ Result<> forget_saved(const std::string& path) {
   return {};
 }
 
-GuestName name_of(const Guest& guest) {
-  return {guest.state().ref.vm, guest.state().ref.uuid};
-}
-
 // A record has room for so much of what a peer made up; the rest is in no name that can exist
 // (domain::parse() bounds names, and file names are bounded by the kernel).
 std::string bounded(std::string text) {

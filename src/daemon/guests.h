@@ -24,6 +24,9 @@ struct GuestName {
   std::string name;
   std::string uuid;
 };
+inline GuestName name_of(const guest::Guest& guest) {
+  return {guest.state().ref.vm, guest.state().ref.uuid};
+}
 
 // How a guest's state or picture goes to a file.
 struct FileRequest {

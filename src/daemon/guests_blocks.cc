@@ -13,10 +13,6 @@ using registrar::Txn;
 
 namespace {
 
-GuestName name_of(const guest::Guest& guest) {
-  return {guest.state().ref.vm, guest.state().ref.uuid};
-}
-
 // The definition's text with the disk as it is now; "" where it never had the disk as it was.
 Result<std::string> followed_text(const std::string& xml, const guest::DiskMoved& moved) {
   TRY(const domain::Domain read, domain::parse_complete(xml, "definition"));

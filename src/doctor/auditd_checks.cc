@@ -67,10 +67,6 @@ Logs measure(const std::string& log_file) {
   return logs;
 }
 
-std::string folder_of(const std::string& path) {
-  return path.substr(0, path.rfind('/'));
-}
-
 // "75" is MiB, "5%" of the file system.
 uint64_t threshold(const kernel::AuditdConfig& config, std::string_view key, uint64_t capacity) {
   std::string text = config.text(key);

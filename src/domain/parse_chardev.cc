@@ -5,28 +5,27 @@
 #include <cctype>
 
 #include "base/text.h"
+#include "base/unix_socket.h"
 #include "domain/parse.h"
 
 namespace tenure::domain {
 namespace {
 
-struct KindName {
+struct ChardevKindName {
   std::string_view name;
   ChardevKind kind;
 };
-constexpr std::array<KindName, 6> kKinds = {{{"pty", ChardevKind::Pty},
-                                             {"unix", ChardevKind::Unix},
-                                             {"file", ChardevKind::File},
-                                             {"null", ChardevKind::Null},
-                                             {"dev", ChardevKind::Dev},
-                                             {"tcp", ChardevKind::Tcp}}};
-constexpr size_t kMaxSocketPath =
-    107;  // sockaddr_un.sun_path with its NUL is 108 bytes, man 7 unix
+constexpr std::array<ChardevKindName, 6> kChardevKinds = {{{"pty", ChardevKind::Pty},
+                                                           {"unix", ChardevKind::Unix},
+                                                           {"file", ChardevKind::File},
+                                                           {"null", ChardevKind::Null},
+                                                           {"dev", ChardevKind::Dev},
+                                                           {"tcp", ChardevKind::Tcp}}};
 
-ChardevKind parse_kind(const Element& e) {
+ChardevKind parse_chardev_kind(const Element& e) {
   const std::string type = e.required("type");
-  const auto found = std::ranges::find(kKinds, type, &KindName::name);
-  if (found != kKinds.end())
+  const auto found = std::ranges::find(kChardevKinds, type, &ChardevKindName::name);
+  if (found != kChardevKinds.end())
     return found->kind;
   e.unsupported("type '" + printable(type.substr(0, 64)) + "' is not implemented");
   return ChardevKind::Null;
@@ -121,7 +120,7 @@ void parse_target(const Element& e, Chardev& dev) {
 }  // namespace
 
 Chardev parse_chardev(const Element& e, ChardevRole role) {
-  Chardev dev{.info = parse_info(e), .role = role, .kind = parse_kind(e)};
+  Chardev dev{.info = parse_info(e), .role = role, .kind = parse_chardev_kind(e)};
   // virsh repeats a pty's path here for old programs.
   if (role == ChardevRole::Console)
     static_cast<void>(e.path("tty"));

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kMaxBacking = 200;  // members of a chain, as qemu::kMaxChainDepth
 
-SourceKind parse_kind(const Element& e) {
+SourceKind parse_source_kind(const Element& e) {
   const std::string type = e.choice("type", {"file", "block"});
   if (!e.find("type"))
     e.invalid("attribute 'type' is missing");
@@ -48,7 +48,7 @@ std::vector<BackingStore> parse_backing(Element e) {
   std::vector<BackingStore> chain;
   while (!e.child_names().empty()) {
     BackingStore member{.place = e.place()};
-    member.kind = parse_kind(e);
+    member.kind = parse_source_kind(e);
     e.number<uint32_t>("index");
     if (auto format = e.child("format")) {
       member.format = parse_format(*format, "type");
@@ -206,7 +206,7 @@ void check_disk(const Element& e, const Disk& disk) {
 
 Disk parse_disk(const Element& e) {
   Disk disk{.info = parse_info(e)};
-  disk.kind = parse_kind(e);
+  disk.kind = parse_source_kind(e);
   const std::string device = e.choice("device", {"disk", "cdrom", "floppy"});
   if (!device.empty())
     disk.device = device;

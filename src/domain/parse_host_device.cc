@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/unix_socket.h"
 #include "base/uuid.h"
 #include "domain/parse.h"
 
@@ -11,7 +12,6 @@ namespace tenure::domain {
 namespace {
 
 constexpr uint64_t kMaxShmemKib = 1ULL << 40U;  // 1 PiB
-constexpr size_t kMaxSocketPath = 107;          // sockaddr_un.sun_path without its NUL
 
 // `width` digits at least, in base 10 or 16.
 std::string digits(uint32_t value, int base, size_t width) {

@@ -9,19 +9,20 @@
 namespace tenure::domain {
 namespace {
 
-struct KindName {
+struct InterfaceKindName {
   std::string_view name;
   InterfaceKind kind;
 };
-constexpr std::array<KindName, 4> kKinds = {{{"user", InterfaceKind::User},
-                                             {"bridge", InterfaceKind::Bridge},
-                                             {"ethernet", InterfaceKind::Ethernet},
-                                             {"direct", InterfaceKind::Direct}}};
+constexpr std::array<InterfaceKindName, 4> kInterfaceKinds = {
+    {{"user", InterfaceKind::User},
+     {"bridge", InterfaceKind::Bridge},
+     {"ethernet", InterfaceKind::Ethernet},
+     {"direct", InterfaceKind::Direct}}};
 
-InterfaceKind parse_kind(const Element& e) {
+InterfaceKind parse_interface_kind(const Element& e) {
   const std::string type = e.required("type");
-  const auto found = std::ranges::find(kKinds, type, &KindName::name);
-  if (found != kKinds.end())
+  const auto found = std::ranges::find(kInterfaceKinds, type, &InterfaceKindName::name);
+  if (found != kInterfaceKinds.end())
     return found->kind;
   e.unsupported("type '" + printable(type.substr(0, 64)) + "' is not implemented");
   return InterfaceKind::User;
@@ -108,7 +109,7 @@ void parse_target(const Element& e, Interface& nic) {
 }  // namespace
 
 Interface parse_interface(const Element& e) {
-  Interface nic{.info = parse_info(e), .kind = parse_kind(e)};
+  Interface nic{.info = parse_info(e), .kind = parse_interface_kind(e)};
   if (auto mac = e.child("mac"))
     nic.mac = parse_mac(*mac);
   if (auto model = e.child("model")) {

@@ -23,7 +23,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kGreetingTimeout = 5s;
+constexpr auto kReconnectTimeout = 5s;
 constexpr auto kQueryTimeout = 5s;
 // Before each try. QEMU that ends closes its monitor first: the first look waits for that.
 constexpr std::array<std::chrono::milliseconds, 8> kDelays{20ms, 100ms, 500ms, 2s,
@@ -95,7 +95,7 @@ asio::awaitable<void> Guest::seek_monitor(std::weak_ptr<Guest> weak, std::string
 asio::awaitable<Result<>> Guest::connect_again() {
   CO_TRY(UniqueFd socket, connect_unix(monitor_path(live_.context.paths, live_.state.ref.uuid)));
   CO_TRY(auto qmp,
-         co_await qemu::open_qmp(live_.context.executor, std::move(socket), kGreetingTimeout));
+         co_await qemu::open_qmp(live_.context.executor, std::move(socket), kReconnectTimeout));
   if (ended_)
     co_return fail(Errc::Lost, "QEMU has ended");
   // Operations in flight may refer to the old one, which answers them that it is lost.

@@ -11,12 +11,12 @@
 #include <optional>
 
 #include "base/text.h"
+#include "kernel/audit_socket.h"
 #include "kernel/process.h"
 
 namespace tenure::kernel {
 namespace {
 
-constexpr int kReplyMs = 1000;
 constexpr size_t kMaxRules = 65536;
 constexpr std::array<uint16_t, 6> kOurTypes{2500, 2501, 2502, 2503, 2504, 2505};
 
@@ -97,7 +97,7 @@ Result<std::vector<AuditRule>> query_audit_rules(int fd) {
                     sequence < 0 ? -sequence : ECONNREFUSED);
   std::vector<AuditRule> rules;
   pollfd readable{fd, POLLIN, 0};
-  while (poll(&readable, 1, kReplyMs) > 0) {
+  while (poll(&readable, 1, kAuditReplyMs) > 0) {
     audit_reply reply{};
     const int size = audit_get_reply(fd, &reply, GET_REPLY_NONBLOCKING, 0);
     if (size < 0)
@@ -114,7 +114,7 @@ Result<std::vector<AuditRule>> query_audit_rules(int fd) {
     if (rule.list == AUDIT_FILTER_USER || rule.list == AUDIT_FILTER_EXCLUDE)
       rules.push_back(std::move(rule));
   }
-  return fail(Errc::Timeout, fmt::format("the audit rules: no answer in {} ms", kReplyMs));
+  return fail(Errc::Timeout, fmt::format("the audit rules: no answer in {} ms", kAuditReplyMs));
 }
 
 std::string dropping_rule(const std::vector<AuditRule>& rules, const AuditSender& sender) {

@@ -22,7 +22,6 @@ namespace {
 // PROC_PID_INIT_INO of linux/proc_ns.h: the inode of the initial pid namespace, since Linux 3.8.
 constexpr ino_t kInitialPidNamespace = 0xEFFFFFFC;
 constexpr size_t kMaxDatagram = 16384;  // a record is at most 8560 bytes of text and its prefix
-constexpr int kReplyMs = 1000;
 
 Error audit_error(std::string_view operation, int err) {
   if (err == EINVAL || err == EPROTONOSUPPORT || err == EAFNOSUPPORT)
@@ -103,7 +102,7 @@ Result<AuditStatus> query_audit_status(int fd) {
   // A kernel thread sends the answer after the ack (audit_send_reply()). What an earlier call did
   // not wait for may come first.
   pollfd readable{fd, POLLIN, 0};
-  while (poll(&readable, 1, kReplyMs) > 0) {
+  while (poll(&readable, 1, kAuditReplyMs) > 0) {
     audit_reply reply{};
     int size = audit_get_reply(fd, &reply, GET_REPLY_NONBLOCKING, 0);
     if (size < 0)
@@ -116,7 +115,7 @@ Result<AuditStatus> query_audit_status(int fd) {
       return fail(audit_error("ask the kernel's audit status", -reply.error->error));
   }
   return fail(Errc::Timeout,
-              fmt::format("the kernel's audit status: no answer in {} ms", kReplyMs));
+              fmt::format("the kernel's audit status: no answer in {} ms", kAuditReplyMs));
 }
 
 Result<UniqueFd> open_audit_listener(int receive_buffer_bytes) {

@@ -15,6 +15,9 @@
 
 namespace tenure::kernel {
 
+// How long an answer of the kernel is waited for, in ms; it comes within microseconds.
+inline constexpr int kAuditReplyMs = 1000;
+
 // audit_open(3). Unsupported where the kernel has no audit.
 Result<UniqueFd> open_audit_socket();
 

@@ -17,11 +17,11 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "kernel/mounts.h"
 
 namespace tenure::kernel {
 namespace {
 
-constexpr size_t kMaxMountinfo = 16U << 20;  // bytes; a host with 100,000 mounts has about 12 MiB
 constexpr size_t kMaxProcs = 4U << 20;  // bytes of cgroup.procs: PID_MAX_LIMIT is 4 Mi in theory
 constexpr size_t kMaxEvents = 4096;     // bytes of cgroup.events: two short lines
 constexpr int kMaxKillPasses = 1000;    // against a fork bomb that outruns us on v1
@@ -42,7 +42,7 @@ std::string unescape_octal(std::string_view text) {
 }
 
 // Raw calls: glibc 2.36 declares these two without extern "C".
-UniqueFd pidfd_of(pid_t pid) {
+UniqueFd pidfd_or_none(pid_t pid) {
   return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
 }
 int kill_pidfd(const UniqueFd& process) {
@@ -219,7 +219,7 @@ Result<> Cgroup::kill_all() const {
       if (!done.insert(pid).second)
         continue;
       any_new = true;
-      UniqueFd process = pidfd_of(pid);
+      UniqueFd process = pidfd_or_none(pid);
       if (!process && errno != ESRCH)
         return fail_sys("open pidfd of", std::to_string(pid));
       // The pid may have been reused since it was read: kill only what is still a member.
@@ -258,7 +258,7 @@ Result<> wait_members(const Cgroup& cgroup, int timeout_ms) {
     TRY(auto pids, cgroup.processes());
     if (pids.empty())
       return {};
-    UniqueFd process = pidfd_of(pids.front());
+    UniqueFd process = pidfd_or_none(pids.front());
     if (!process && errno == ESRCH)
       continue;  // it went meanwhile
     if (!process)

@@ -27,6 +27,9 @@ struct AclRule {
   Access access;
   auto operator<=>(const AclRule&) const = default;
 };
+inline bool same_device(const AclRule& a, const AclRule& b) {
+  return a.type == b.type && a.major == b.major && a.minor == b.minor;
+}
 std::string to_string(const AclRule& rule);  // "c 136:* rw"; "c 136:* -" for no access
 
 // The ACL of one guest. Where a device has an entry of its own and one for any minor, v2 allows the

@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "bpf/fence.skel.h"
+#include "kernel/bpf_handles.h"
 #include "kernel/fence_maps.h"
 
 namespace tenure::kernel {
@@ -79,10 +80,6 @@ class LibbpfMessages {
 
  private:
   std::string text_;
-};
-
-struct DestroySkeleton {
-  void operator()(tenure_fence* skeleton) const { tenure_fence::destroy(skeleton); }
 };
 
 Result<UniqueFd> duplicate(int fd) {
@@ -264,7 +261,7 @@ bool exists(const std::string& pin_dir) {
   return lstat(pin_dir.c_str(), &facts) == 0;
 }
 
-Result<> check_name(const std::string& pin_dir) {
+Result<> check_pin_folder(const std::string& pin_dir) {
   std::string_view last = std::string_view(pin_dir).substr(pin_dir.rfind('/') + 1);
   if (pin_dir.starts_with('/') && !last.empty() && last.find('.') == last.npos)
     return {};
@@ -276,7 +273,7 @@ Result<> check_name(const std::string& pin_dir) {
 
 Result<FenceObjects> load_fence_objects() {
   LibbpfMessages messages;
-  std::unique_ptr<tenure_fence, DestroySkeleton> skeleton(tenure_fence::open());
+  std::unique_ptr<tenure_fence, DestroySkeleton<tenure_fence>> skeleton(tenure_fence::open());
   if (!skeleton)
     return fail_sys("open", "the device program" + messages.in_brackets());
   if (int err = tenure_fence::load(skeleton.get()); err < 0)
@@ -300,7 +297,7 @@ Result<FenceObjects> load_fence_objects() {
 }
 
 Result<FenceObjects> open_fence_objects(const std::string& pin_dir) {
-  TRY_OK(check_name(pin_dir));
+  TRY_OK(check_pin_folder(pin_dir));
   TRY_OK(need_bpffs(pin_dir));
   // An empty folder is as good as none; one with pins in it is not removed by this.
   if (rmdir(pin_dir.c_str()) < 0 && errno != ENOENT)

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "kernel/bpf_handles.h"
 #include "kernel/fence.h"
 #include "kernel/fence_common.h"
 #include "kernel/fence_maps.h"
@@ -191,10 +192,6 @@ Denial to_denial(const FenceMaps::Refusal& refusal) {
   denial.comm.assign(key.comm, strnlen(key.comm, sizeof key.comm));
   return denial;
 }
-
-struct FreeRing {
-  void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
-};
 
 class FenceControlV2 final : public FenceControl {
  public:

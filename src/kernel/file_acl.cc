@@ -63,7 +63,7 @@ std::string path_of(int fd) {
   return fmt::format("/proc/self/fd/{}", fd);
 }
 
-uint16_t to_bits(Access access) {
+uint16_t acl_bits(Access access) {
   return static_cast<uint16_t>((access.read ? kReadBit : 0) | (access.write ? kWriteBit : 0));
 }
 
@@ -254,7 +254,7 @@ Result<Outcome> set_file_acl(int fd, uint32_t uid, Access access) {
   if (access.none() || access.mknod || uid == kNoId)
     return fail(Errc::Invalid,
                 fmt::format("ACL entry {}:'{}': r, w or rw, for a uid", uid, to_string(access)));
-  return put_entry(fd, uid, to_bits(access), kOurBits);
+  return put_entry(fd, uid, acl_bits(access), kOurBits);
 }
 
 Result<Outcome> set_search_acl(int fd, uint32_t uid) {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernel/host_bus.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <memory>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -15,7 +13,7 @@
 namespace tenure::kernel {
 namespace {
 
-constexpr size_t kMaxAttribute = 4096;  // a page, which is what sysfs gives at most
+constexpr size_t kSysfsPage = 4096;  // a page, which is what sysfs gives at most
 constexpr size_t kMaxDevices = 65536;
 
 bool is_plain(std::string_view name) {
@@ -26,24 +24,8 @@ bool is_plain(std::string_view name) {
          std::ranges::all_of(name, plain);
 }
 
-Result<std::vector<std::string>> names_in(const std::string& path) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
-  if (dir == nullptr)
-    return fail_sys("read folder", path);
-  std::vector<std::string> names;
-  while (const dirent* entry = readdir(dir.get())) {
-    if (entry->d_name[0] == '.')
-      continue;
-    if (names.size() == kMaxDevices)
-      return fail(Errc::Invalid, fmt::format("{}: more than {} entries", path, kMaxDevices));
-    names.emplace_back(entry->d_name);
-  }
-  std::ranges::sort(names);
-  return names;
-}
-
 Result<uint32_t> number_of(const std::string& path, int base) {
-  TRY(std::string text, read_file(path, kMaxAttribute));
+  TRY(std::string text, read_file(path, kSysfsPage));
   std::string_view digits = trim(text);
   if (base == 16 && digits.starts_with("0x"))
     digits.remove_prefix(2);
@@ -78,7 +60,7 @@ Result<> unbind(const std::string& folder, const std::string& address) {
 
 // "(null)" is how older kernels print that there is none.
 std::string override_of(const std::string& folder) {
-  auto text = read_file(folder + "/driver_override", kMaxAttribute);
+  auto text = read_file(folder + "/driver_override", kSysfsPage);
   const std::string_view name = text ? trim(*text) : "";
   return name == "(null)" ? "" : std::string(name);
 }
@@ -121,7 +103,7 @@ std::string UsbDevice::address() const {
 Result<std::vector<UsbDevice>> usb_devices(const std::string& sysfs) {
   std::vector<UsbDevice> devices;
   const std::string folder = sysfs + "/bus/usb/devices";
-  auto names = names_in(folder);
+  auto names = folder_names(folder, kMaxDevices);
   if (!names && names.error().code() == Errc::NotFound)
     return devices;
   if (!names)
@@ -161,7 +143,7 @@ Result<PciDevice> pci_device(const std::string& address, const std::string& sysf
 
 Result<std::vector<PciDevice>> iommu_group(uint32_t group, const std::string& sysfs) {
   TRY(std::vector<std::string> names,
-      names_in(fmt::format("{}/kernel/iommu_groups/{}/devices", sysfs, group)));
+      folder_names(fmt::format("{}/kernel/iommu_groups/{}/devices", sysfs, group), kMaxDevices));
   std::vector<PciDevice> members;
   for (const std::string& name : names) {
     auto member = pci_device(name, sysfs);

@@ -155,7 +155,7 @@ Result<std::string> talk(Request& request, const std::string& operation) {
       Error(failed.code(), fmt::format("{} ({})", failed.what(), words), failed.sys_errno()));
 }
 
-Result<> check_name(const std::string& ifname) {
+Result<> check_ifname(const std::string& ifname) {
   if (ifname.empty() || ifname.size() >= IFNAMSIZ || ifname.find('\0') != ifname.npos)
     return fail(Errc::Invalid,
                 fmt::format("interface name '{}': 1 to {} bytes", printable(ifname), IFNAMSIZ - 1));
@@ -203,7 +203,7 @@ Result<MacAddress> parse_mac(const std::string& text) {
 }
 
 Result<Link> find_link(const std::string& ifname) {
-  TRY_OK(check_name(ifname));
+  TRY_OK(check_ifname(ifname));
   Request request(RTM_GETLINK, 0, 0);
   request.add_name(IFLA_IFNAME, ifname);
   TRY(std::string answer, get_link(request, printable(ifname)));
@@ -252,7 +252,7 @@ Result<> change_link(uint32_t index, const LinkChange& change) {
 }
 
 Result<> create_macvtap(const MacvtapLink& link) {
-  TRY_OK(check_name(link.ifname));
+  TRY_OK(check_ifname(link.ifname));
   Request request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, 0);
   request.add_name(IFLA_IFNAME, link.ifname);
   request.add_number(IFLA_LINK, link.lower);

@@ -3,7 +3,6 @@
 // about it comes from that one object.
 #include "kernel/node.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
@@ -11,7 +10,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <memory>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -68,28 +66,6 @@ Result<DeviceNumber> read_number(const std::string& path, DeviceType type) {
   return DeviceNumber{type, *major, *minor};
 }
 
-Result<std::vector<std::string>> names_in(const std::string& path) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()), closedir);
-  if (dir == nullptr)
-    return fail_sys("read folder", path);
-  std::vector<std::string> names;
-  for (;;) {
-    errno = 0;
-    const dirent* entry = readdir(dir.get());
-    if (entry == nullptr && errno != 0)
-      return fail_sys("read folder", path);
-    if (entry == nullptr)
-      break;
-    if (entry->d_name[0] == '.')
-      continue;
-    if (names.size() == kMaxSlaves)
-      return fail(Errc::Invalid, fmt::format("{}: more than {} entries", path, kMaxSlaves));
-    names.emplace_back(entry->d_name);
-  }
-  std::ranges::sort(names);
-  return names;
-}
-
 bool is_device_mapper(const std::string& sysfs, const DeviceNumber& dev) {
   struct stat facts{};
   return stat((sysfs_dir(sysfs, dev) + "/dm").c_str(), &facts) == 0;
@@ -103,7 +79,7 @@ Result<> collect_slaves(const std::string& sysfs, const DeviceNumber& dev, int d
   std::string folder = sysfs_dir(sysfs, dev) + "/slaves";
   if (depth == kMaxDepth)
     return fail(Errc::Invalid, fmt::format("{}: stacked deeper than {}", folder, kMaxDepth));
-  TRY(std::vector<std::string> names, names_in(folder));
+  TRY(std::vector<std::string> names, folder_names(folder, kMaxSlaves));
   for (const std::string& name : names) {
     TRY(DeviceNumber below, read_number(fmt::format("{}/{}/dev", folder, name), DeviceType::Block));
     if (std::ranges::find(found, below, &Slave::dev) != found.end())

@@ -19,12 +19,10 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "kernel/mounts.h"
 
 namespace tenure::kernel {
 namespace {
-
-// include/uapi/linux/mount.h; glibc's sys/mount.h and the kernel's header exclude each other.
-constexpr unsigned kAttrNosuid = 0x2, kAttrNodev = 0x4, kAttrNoexec = 0x8;
 
 struct TmpfsSpec {
   const char* size;       // as tmpfs(5) takes it

@@ -11,13 +11,10 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "kernel/mounts.h"
 
 namespace tenure::kernel {
 namespace {
-
-// include/uapi/linux/mount.h; glibc's sys/mount.h and the kernel's header exclude each other.
-constexpr uint64_t kAttrReadonly = 0x1, kAttrNosuid = 0x2, kAttrNodev = 0x4, kAttrNoexec = 0x8;
-constexpr size_t kMaxMountinfo = 16U << 20U;  // bytes
 
 Result<UniqueFd> open_folder(const std::string& path) {
   open_how how{};

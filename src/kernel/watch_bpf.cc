@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "bpf/watch.skel.h"
 #include "bpf/watch_layout.h"
+#include "kernel/bpf_handles.h"
 #include "kernel/watch.h"
 
 namespace tenure::kernel {
@@ -25,16 +26,10 @@ namespace {
 
 constexpr size_t kMaxAtOnce = 512;  // sightings a drain
 
-struct DestroySkeleton {
-  void operator()(tenure_watch* skeleton) const { tenure_watch::destroy(skeleton); }
-};
 struct DestroyLink {
   void operator()(bpf_link* link) const { bpf_link__destroy(link); }
 };
-struct FreeRing {
-  void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
-};
-using Link = std::unique_ptr<bpf_link, DestroyLink>;
+using BpfLink = std::unique_ptr<bpf_link, DestroyLink>;
 
 Result<UniqueFd> own_tracefs() {
   UniqueFd context(fsopen("tracefs", FSOPEN_CLOEXEC));
@@ -50,7 +45,7 @@ Result<UniqueFd> own_tracefs() {
 }
 
 // A tracepoint's program runs on every CPU, whichever the event is opened on.
-Result<Link> attach_tracepoint(bpf_program* program, int tracefs, const std::string& name) {
+Result<BpfLink> attach_tracepoint(bpf_program* program, int tracefs, const std::string& name) {
   std::string path = "events/syscalls/" + name + "/id";
   TRY(UniqueFd file, open_at(tracefs, path, O_RDONLY));
   TRY(std::string text, read_fd(file.get(), 64, path));
@@ -64,7 +59,7 @@ Result<Link> attach_tracepoint(bpf_program* program, int tracefs, const std::str
   long event = syscall(SYS_perf_event_open, &attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
   if (event < 0)
     return fail_sys("perf_event_open", name);
-  Link link(bpf_program__attach_perf_event(program, static_cast<int>(event)));
+  BpfLink link(bpf_program__attach_perf_event(program, static_cast<int>(event)));
   if (!link) {
     int err = errno;
     close(static_cast<int>(event));
@@ -122,8 +117,8 @@ class BpfCalls final : public Watch {
     return taken.size() < kMaxAtOnce ? 0 : -ENOBUFS;
   }
 
-  std::unique_ptr<tenure_watch, DestroySkeleton> skeleton_;
-  std::vector<Link> links_;
+  std::unique_ptr<tenure_watch, DestroySkeleton<tenure_watch>> skeleton_;
+  std::vector<BpfLink> links_;
   std::vector<tenure_sighting> taken_;
   std::unique_ptr<ring_buffer, FreeRing> ring_;
 };
@@ -144,10 +139,10 @@ Result<> BpfCalls::open() {
   const Point points[] = {{skeleton_->progs.tenure_bpf_enter, "sys_enter_bpf"},
                           {skeleton_->progs.tenure_bpf_exit, "sys_exit_bpf"}};
   for (const Point& point : points) {
-    TRY(Link link, attach_tracepoint(point.program, tracefs.get(), point.name));
+    TRY(BpfLink link, attach_tracepoint(point.program, tracefs.get(), point.name));
     links_.push_back(std::move(link));
   }
-  Link move(bpf_program__attach(skeleton_->progs.tenure_cgroup_move));
+  BpfLink move(bpf_program__attach(skeleton_->progs.tenure_cgroup_move));
   if (!move)
     return fail_sys("attach to tracepoint", "cgroup_attach_task");
   links_.push_back(std::move(move));

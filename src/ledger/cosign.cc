@@ -3,13 +3,13 @@
 
 #include <fmt/format.h>
 
+#include "ledger/bytes.h"
 #include "ledger/hash.h"
 
 namespace tenure::ledger {
 namespace {
 
-constexpr char kTimestamped = 4;  // signature type of tlog-cosignature
-constexpr std::string_view kDash = "\xE2\x80\x94 ";
+constexpr char kTimestamped = 4;                     // signature type of tlog-cosignature
 constexpr size_t kPayload = 4 + 8 + kSignatureSize;  // key id, time, signature
 
 uint32_t cosigner_id(std::string_view name, std::string_view public_key) {
@@ -21,17 +21,6 @@ uint32_t cosigner_id(std::string_view name, std::string_view public_key) {
 
 std::string message(std::string_view text, uint64_t time_s) {
   return fmt::format("cosignature/v1\ntime {}\n{}", time_s, text);
-}
-
-uint64_t big_endian(std::string_view bytes) {
-  uint64_t value = 0;
-  for (char byte : bytes) value = value << 8 | static_cast<uint8_t>(byte);
-  return value;
-}
-
-void put(std::string& out, uint64_t value, int bytes) {
-  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8)
-    out += static_cast<char>(value >> shift);
 }
 
 }  // namespace
@@ -72,10 +61,10 @@ Result<uint64_t> WitnessKey::check(std::string_view text, std::string_view line)
   if (!line.starts_with(head))
     return fail(Errc::NotFound, "a signature line of another key");
   auto raw = base64_decode(line.substr(head.size()));
-  if (!raw || raw->size() != kPayload || big_endian(std::string_view(*raw).substr(0, 4)) != id_)
+  if (!raw || raw->size() != kPayload || get_big_endian(std::string_view(*raw).substr(0, 4)) != id_)
     return fail(Errc::NotFound, "a signature line of another key");
   std::string_view payload(*raw);
-  uint64_t time_s = big_endian(payload.substr(4, 8));
+  uint64_t time_s = get_big_endian(payload.substr(4, 8));
   if (!key_.verify(message(text, time_s), payload.substr(12)))
     return fail(Errc::Corrupt, fmt::format("the cosignature of {} does not verify", name()));
   return time_s;
@@ -86,8 +75,8 @@ Result<std::string> cosign(const Signer& signer, std::string_view public_key, st
   TRY(std::string signature, signer.sign(message(text, time_s)));
   const std::string& name = signer.verifier().name();
   std::string payload;
-  put(payload, cosigner_id(name, public_key), 4);
-  put(payload, time_s, 8);
+  put_big_endian(payload, cosigner_id(name, public_key), 4);
+  put_big_endian(payload, time_s, 8);
   return fmt::format("{}{} {}", kDash, name, base64_encode(payload + signature));
 }
 

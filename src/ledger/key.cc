@@ -18,11 +18,6 @@ std::string public_path(const std::string& key_path) {
   return key_path + ".pub";
 }
 
-std::string folder_of(const std::string& path) {
-  size_t slash = path.rfind('/');
-  return slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
-
 Result<> sync_folder(const std::string& path) {
   TRY(UniqueFd dir, open_file(folder_of(path), O_RDONLY | O_DIRECTORY));
   if (fsync(dir.get()) < 0)

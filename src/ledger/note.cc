@@ -11,24 +11,18 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "ledger/bytes.h"
 
 namespace tenure::ledger {
 namespace {
 
 constexpr std::string_view kAlphabet =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-constexpr std::string_view kDash = "\xE2\x80\x94 ";  // em dash, space
-constexpr char kEd25519 = 1;                         // signature type of signed-note
+constexpr char kEd25519 = 1;  // signature type of signed-note
 constexpr size_t kMaxSignatures = 64;
 
 uint8_t byte_at(std::string_view text, size_t i) {
   return static_cast<uint8_t>(text[i]);
-}
-
-std::string big_endian(uint32_t value) {
-  std::string bytes;
-  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(value >> shift);
-  return bytes;
 }
 
 uint32_t key_id(std::string_view name, std::string_view public_key) {
@@ -258,8 +252,9 @@ Result<std::string> Signer::sign(std::string_view text) const {
 Result<std::string> sign_note(const Signer& signer, std::string_view text) {
   TRY(std::string signature, signer.sign(text));
   const Verifier& key = signer.verifier();
-  return fmt::format("{}\n{}{} {}\n", text, kDash, key.name(),
-                     base64_encode(big_endian(key.id()) + signature));
+  std::string payload;
+  put_big_endian(payload, key.id(), 4);
+  return fmt::format("{}\n{}{} {}\n", text, kDash, key.name(), base64_encode(payload + signature));
 }
 
 Result<std::string> open_note(const Verifier& verifier, std::string_view note) {

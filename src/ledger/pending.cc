@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <zlib.h>
 
+#include "ledger/bytes.h"
 #include "ledger/tile.h"
 
 namespace tenure::ledger {
@@ -11,15 +12,8 @@ namespace {
 
 constexpr size_t kPrefix = 8;  // length and checksum
 
-void put(std::string& out, uint64_t value, int bytes) {
-  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8)
-    out += static_cast<char>(value >> shift);
-}
-
 uint64_t get(std::string_view bytes, size_t offset, size_t count) {
-  uint64_t value = 0;
-  for (size_t i = 0; i < count; ++i) value = value << 8 | static_cast<uint8_t>(bytes[offset + i]);
-  return value;
+  return get_big_endian(bytes.substr(offset, count));
 }
 
 // CRC-32 of IEEE 802.3 over length and body: tells a torn write. Truth is the signature's business.
@@ -62,15 +56,15 @@ std::string frame_text(std::string_view origin, uint64_t size, const Hash& root)
 std::string encode_frame(uint64_t first, uint32_t count, std::string_view payload,
                          std::string_view signature) {
   std::string length;
-  put(length, 12 + payload.size() + signature.size(), 4);
+  put_big_endian(length, 12 + payload.size() + signature.size(), 4);
   std::string body;
   body.reserve(12 + payload.size() + signature.size());
-  put(body, first, 8);
-  put(body, count, 4);
+  put_big_endian(body, first, 8);
+  put_big_endian(body, count, 4);
   body.append(payload).append(signature);
   std::string frame = length;
   frame.reserve(kPrefix + body.size());
-  put(frame, checksum(length, body), 4);
+  put_big_endian(frame, checksum(length, body), 4);
   return frame.append(body);
 }
 

@@ -16,7 +16,7 @@
 namespace tenure::ledger {
 namespace {
 
-constexpr int kMaxOvertaken = 1000;  // looks without any progress, against a writer gone mad
+constexpr int kMaxStandstill = 1000;  // looks without any progress, against a writer gone mad
 
 using Each = std::function<bool(uint64_t index, std::string_view entry)>;
 
@@ -92,7 +92,7 @@ Result<> read_entries(const std::string& dir, uint64_t from, const Each& each) {
     size = now;
     if (cursor.next != before)
       looks = 0;
-    if (looks > kMaxOvertaken)
+    if (looks > kMaxStandstill)
       return fail(Errc::Busy, "ledger: overtaken by its writer again and again");
   }
   return {};

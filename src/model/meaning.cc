@@ -11,7 +11,7 @@ namespace {
 using trail::FieldSet;
 using trail::Key;
 
-enum class Shape : uint8_t {
+enum class Form : uint8_t {
   OldNew,  // old-X new-X tell the direction
   Number,  // the same, but values are numbers, 0 is none, and a run has one
   Id,      // one key, and reason= tells the direction
@@ -20,32 +20,32 @@ enum class Shape : uint8_t {
 
 struct Row {
   std::string_view resrc;
-  Shape shape;
-  Key id;  // of shape Id
+  Form form;
+  Key id;  // of form Id
 };
 
 constexpr Row kRows[] = {
-    {"cgroup", Shape::Cgroup, Key::Path},
-    {"disk", Shape::OldNew, Key::New},
-    {"net", Shape::OldNew, Key::New},
-    {"mem", Shape::Number, Key::New},
-    {"vcpu", Shape::Number, Key::New},
-    {"iothread", Shape::Number, Key::New},
-    {"fs", Shape::OldNew, Key::New},
-    {"chardev", Shape::OldNew, Key::New},
-    {"smartcard", Shape::OldNew, Key::New},
-    {"rng", Shape::OldNew, Key::New},
-    {"file", Shape::OldNew, Key::New},
-    {"dev", Shape::Id, Key::Device},
-    {"acl", Shape::Id, Key::Path},
-    {"driver", Shape::Id, Key::Device},
-    {"tpm", Shape::Id, Key::Device},
-    {"tpm-emulator", Shape::Id, Key::Device},
-    {"tpm-external", Shape::Id, Key::Device},
-    {"shmem", Shape::Id, Key::Path},
-    {"ivshmem-socket", Shape::Id, Key::Path},
-    {"evdev", Shape::Id, Key::Path},
-    {"hostdev", Shape::Id, Key::Disk},
+    {"cgroup", Form::Cgroup, Key::Path},
+    {"disk", Form::OldNew, Key::New},
+    {"net", Form::OldNew, Key::New},
+    {"mem", Form::Number, Key::New},
+    {"vcpu", Form::Number, Key::New},
+    {"iothread", Form::Number, Key::New},
+    {"fs", Form::OldNew, Key::New},
+    {"chardev", Form::OldNew, Key::New},
+    {"smartcard", Form::OldNew, Key::New},
+    {"rng", Form::OldNew, Key::New},
+    {"file", Form::OldNew, Key::New},
+    {"dev", Form::Id, Key::Device},
+    {"acl", Form::Id, Key::Path},
+    {"driver", Form::Id, Key::Device},
+    {"tpm", Form::Id, Key::Device},
+    {"tpm-emulator", Form::Id, Key::Device},
+    {"tpm-external", Form::Id, Key::Device},
+    {"shmem", Form::Id, Key::Path},
+    {"ivshmem-socket", Form::Id, Key::Path},
+    {"evdev", Form::Id, Key::Path},
+    {"hostdev", Form::Id, Key::Disk},
 };
 
 struct Verb {
@@ -75,16 +75,16 @@ std::string_view known(std::string_view value) {
   return is_none(value) ? std::string_view() : value;
 }
 
-Shape shape_without_row(const FieldSet& fields, Key& id) {
+Form form_without_row(const FieldSet& fields, Key& id) {
   if (fields.find(Key::Old) != nullptr || fields.find(Key::New) != nullptr)
-    return Shape::OldNew;
+    return Form::OldNew;
   for (Key key : {Key::Device, Key::Path, Key::Disk, Key::Chardev, Key::Net}) {
     if (fields.find(key) == nullptr)
       continue;
     id = key;
     break;
   }
-  return Shape::Id;
+  return Form::Id;
 }
 
 // What old-X and new-X tell.
@@ -170,19 +170,19 @@ Change Meaning::of(const FieldSet& fields) {
   auto row = std::ranges::find(kRows, change.kind, &Row::resrc);
   change.known = row != std::end(kRows);
   Key id = change.known ? row->id : Key::New;
-  Shape shape = change.known ? row->shape : shape_without_row(fields, id);
+  Form form = change.known ? row->form : form_without_row(fields, id);
   if (id == Key::Disk && fields.find(Key::Disk) == nullptr)
     id = Key::Chardev;
   // The node that was opened for an interface, not the interface.
   if (change.kind == "net" && fields.find(Key::Net) != nullptr) {
     change.kind = "net-open";
-    shape = Shape::Id;
+    form = Form::Id;
     id = Key::Path;
   }
-  change.single = shape == Shape::Number;
-  if (shape == Shape::Cgroup)
+  change.single = form == Form::Number;
+  if (form == Form::Cgroup)
     cgroup(fields, change);
-  else if (shape == Shape::Id)
+  else if (form == Form::Id)
     single_key(fields, id, change);
   else
     pair(fields, change);

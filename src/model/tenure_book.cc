@@ -41,7 +41,7 @@ uint32_t small(std::optional<uint64_t> value) {
 }  // namespace
 
 void TenureBook::apply(const trail::LineView& line, uint64_t order) {
-  Position at{.order = order, .time_ms = line.sec * 1000 + line.ms, .serial = line.serial};
+  Position at{.order = order, .time_ms = trail::time_ms(line), .serial = line.serial};
   Host& host = host_of(line.node);
   if (!line.state)
     note_serial(host, line, at);

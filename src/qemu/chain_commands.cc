@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "qemu/command_line_parts.h"
+#include "qemu/image.h"
 
 namespace tenure::qemu {
 namespace {
@@ -25,10 +26,6 @@ json format_options(const Disk& disk, const ChainMember& member, bool writable) 
   if (member.data)
     options.text("data-file", member.data->name);
   return json::parse(options.str());
-}
-
-bool may_have_backing(const std::string& format) {
-  return format == "qcow2" || format == "qed" || format == "qcow" || format == "vmdk";
 }
 
 }  // namespace

@@ -70,14 +70,14 @@ Result<> add_chardev(Builder& b, const Chardev& dev) {
   const std::string id = "char" + dev.info.alias;
   TRY(const std::string host, backend(b, dev, id));
   b.add("-chardev", host);
-  Json json("driver", device_name(dev));
-  json.text("chardev", id);
+  Json options("driver", device_name(dev));
+  options.text("chardev", id);
   const bool has_index = dev.target_model == "isa-serial" || dev.role == ChardevRole::Parallel;
   if (has_index)
-    json.maybe("index", dev.port);
-  json.maybe("name", dev.name);
-  b.place(json, dev.info);
-  b.device(json);
+    options.maybe("index", dev.port);
+  options.maybe("name", dev.name);
+  b.place(options, dev.info);
+  b.device(options);
   return {};
 }
 

@@ -75,38 +75,38 @@ bool fits(const Controller& c) {
   return c.type == "pci" && std::ranges::any_of(kNames, same);
 }
 
-void add_pci_options(Json& json, const Controller& c) {
+void add_pci_options(Json& options, const Controller& c) {
   const bool port = c.model == "pcie-root-port" || c.model == "pcie-switch-downstream-port";
   if (c.model == "pci-bridge")
-    json.number("chassis_nr", c.chassis_nr.value_or(c.index));
+    options.number("chassis_nr", c.chassis_nr.value_or(c.index));
   if (c.model == "pcie-expander-bus") {
     // Buses below the root are numbered from its own number downwards; high numbers are free.
-    json.number("bus_nr", c.bus_nr.value_or(254 - 2 * c.index)).maybe("numa_node", c.numa_node);
+    options.number("bus_nr", c.bus_nr.value_or(254 - 2 * c.index)).maybe("numa_node", c.numa_node);
   }
   if (!port)
     return;
   const domain::Address& a = c.info.address;
-  json.number("port", c.port.value_or((a.slot << 3U) + a.function));
-  json.number("chassis", c.chassis.value_or(c.index));
-  json.maybe("hotplug", c.hotplug);
+  options.number("port", c.port.value_or((a.slot << 3U) + a.function));
+  options.number("chassis", c.chassis.value_or(c.index));
+  options.maybe("hotplug", c.hotplug);
 }
 
-void add_usb_options(Json& json, const Controller& c) {
+void add_usb_options(Json& options, const Controller& c) {
   if (c.ports)
-    json.number("p2", *c.ports).number("p3", *c.ports);
+    options.number("p2", *c.ports).number("p3", *c.ports);
 }
 
-void add_virtio_options(Json& json, const Controller& c) {
-  Builder::virtio(json, c.info.virtio);
+void add_virtio_options(Json& options, const Controller& c) {
+  Builder::virtio(options, c.info.virtio);
   if (c.type == "scsi") {
-    json.maybe("num_queues", c.queues)
+    options.maybe("num_queues", c.queues)
         .maybe("cmd_per_lun", c.cmd_per_lun)
         .maybe("max_sectors", c.max_sectors)
         .maybe("ioeventfd", c.ioeventfd);
     if (c.iothread)
-      json.text("iothread", "iothread" + std::to_string(*c.iothread));
+      options.text("iothread", "iothread" + std::to_string(*c.iothread));
   } else {
-    json.maybe("max_ports", c.ports).maybe("vectors", c.vectors);
+    options.maybe("max_ports", c.ports).maybe("vectors", c.vectors);
   }
 }
 
@@ -120,22 +120,22 @@ Result<> add_controller(Builder& b, const Controller& c) {
   if (c.hotplug && !port) {
     return fail(b.unsupported(c.info.place, "<controller>: 'hotplug' of this model"));
   }
-  Json json("driver", name);
+  Json options("driver", name);
   domain::DeviceInfo info = c.info;
   if (c.model.starts_with("ich9-uhci")) {
     info.alias.clear();  // it is known by its ehci's
     const uint32_t first = c.model == "ich9-uhci1" ? 0 : c.model == "ich9-uhci2" ? 2 : 4;
-    json.text("masterbus", b.bus_of("usb", c.index))
+    options.text("masterbus", b.bus_of("usb", c.index))
         .number("firstport", c.master_port.value_or(first));
   }
   if (c.type == "pci")
-    add_pci_options(json, c);
+    add_pci_options(options, c);
   if (c.type == "usb")
-    add_usb_options(json, c);
+    add_usb_options(options, c);
   if (c.type == "virtio-serial" || c.model.starts_with("virtio"))
-    add_virtio_options(json, c);
-  b.place(json, info);
-  b.device(json);
+    add_virtio_options(options, c);
+  b.place(options, info);
+  b.device(options);
   return {};
 }
 
@@ -168,15 +168,15 @@ Result<> add_controllers(Builder& b) {
   if (b.domain().iommu) {
     // Before all devices: what is plugged in earlier would not be translated.
     const domain::Iommu& iommu = *b.domain().iommu;
-    Json json("driver", "intel-iommu");
-    json.text("id", iommu.info.alias);
+    Json options("driver", "intel-iommu");
+    options.text("id", iommu.info.alias);
     if (iommu.intremap)
-      json.text("intremap", *iommu.intremap ? "on" : "off");
-    json.maybe("caching-mode", iommu.caching_mode);
+      options.text("intremap", *iommu.intremap ? "on" : "off");
+    options.maybe("caching-mode", iommu.caching_mode);
     if (iommu.eim)
-      json.text("eim", *iommu.eim ? "on" : "off");
-    json.maybe("device-iotlb", iommu.iotlb).maybe("aw-bits", iommu.aw_bits);
-    b.device(json);
+      options.text("eim", *iommu.eim ? "on" : "off");
+    options.maybe("device-iotlb", iommu.iotlb).maybe("aw-bits", iommu.aw_bits);
+    b.device(options);
   }
   TRY(const auto buses, buses_in_order(b));
   for (const Controller* c : buses) TRY_OK(add_controller(b, *c));

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "qemu/command_line_parts.h"
+#include "qemu/image.h"
 
 namespace tenure::qemu {
 namespace {
@@ -115,10 +116,6 @@ std::optional<uint64_t> metadata_cache(const Disk& disk, size_t layer) {
     return disk.metadata_cache_bytes;
   const bool stated = disk.backing && layer <= disk.backing->size();
   return stated ? (*disk.backing)[layer - 1].metadata_cache_bytes : std::nullopt;
-}
-
-bool may_have_backing(std::string_view format) {
-  return format == "qcow2" || format == "qcow" || format == "qed" || format == "vmdk";
 }
 
 void add_layer(Builder& b, const Disk& disk, const std::vector<Layer>& layers, size_t i) {

@@ -6,12 +6,18 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "kernel/node.h"
 
 namespace tenure::qemu {
+
+// Whether QEMU's driver of that name knows backing files, so that "none" has to be said to it.
+constexpr bool may_have_backing(std::string_view format) {
+  return format == "qcow2" || format == "qcow" || format == "qed" || format == "vmdk";
+}
 
 // One member of a chain.
 struct Image {

@@ -124,7 +124,7 @@ std::string reason_of(std::string_view complaint) {
   return line.empty() ? "qemu-img failed without a reason" : printable(line.substr(0, kMaxReason));
 }
 
-std::string text_of(const json& object, const char* key) {
+std::string text_in(const json& object, const char* key) {
   auto found = object.find(key);
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
@@ -139,9 +139,9 @@ Result<std::vector<std::string>> extents_of(const json& info) {
   if (!extents.is_array() || extents.size() > kMaxExtents)
     return fail(Errc::Invalid, fmt::format("more than {} extents", kMaxExtents));
   for (const json& extent : extents) {
-    if (!extent.is_object() || text_of(extent, "filename").empty())
+    if (!extent.is_object() || text_in(extent, "filename").empty())
       return fail(Errc::Invalid, "an extent without a name");
-    names.push_back(text_of(extent, "filename"));
+    names.push_back(text_in(extent, "filename"));
   }
   return names;
 }
@@ -159,8 +159,8 @@ Result<ImageInfo> parse_image_info(std::string_view text) {
     if (encrypted != info.end() && *encrypted != false)
       return fail(Errc::Unsupported, "encrypted, which is not supported");
     ImageInfo result;
-    result.backing_file = text_of(info, "backing-filename");
-    result.backing_format = text_of(info, "backing-filename-format");
+    result.backing_file = text_in(info, "backing-filename");
+    result.backing_format = text_in(info, "backing-filename-format");
     TRY(result.extents, extents_of(info));
     return result;
   } catch (const std::exception& e) {

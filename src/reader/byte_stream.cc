@@ -17,7 +17,7 @@
 namespace tenure::reader {
 namespace {
 
-constexpr size_t kInput = 256 * 1024;
+constexpr size_t kPipeInput = 256 * 1024;
 constexpr int kWidePipe = 1 << 20;
 
 class FdStream : public ByteStream {
@@ -82,7 +82,7 @@ class PeekedStream : public ByteStream {
 class GzipStream : public ByteStream {
  public:
   GzipStream(std::unique_ptr<ByteStream> from, std::string name)
-      : from_(std::move(from)), name_(std::move(name)), input_(kInput) {
+      : from_(std::move(from)), name_(std::move(name)), input_(kPipeInput) {
     constexpr int kGzipOnly = 16 + MAX_WBITS;  // zlib.h, inflateInit2
     ready_ = ::inflateInit2(&z_, kGzipOnly) == Z_OK;
   }
@@ -158,7 +158,10 @@ class GzipStream : public ByteStream {
 class ZstdStream : public ByteStream {
  public:
   ZstdStream(std::unique_ptr<ByteStream> from, std::string name)
-      : from_(std::move(from)), name_(std::move(name)), input_(kInput), z_(::ZSTD_createDStream()) {
+      : from_(std::move(from)),
+        name_(std::move(name)),
+        input_(kPipeInput),
+        z_(::ZSTD_createDStream()) {
     // Windows above 128 MiB are refused: memory stays bounded whatever the file says.
     if (z_ != nullptr)
       ::ZSTD_DCtx_setParameter(z_, ZSTD_d_windowLogMax, 27);

@@ -18,10 +18,6 @@ namespace {
 constexpr char kHeader[] = "tenure-cursor 1";
 constexpr size_t kMaxCursor = 1 << 20;
 
-int64_t time_of(const Event& event) {
-  return event.view.sec * 1000 + event.view.ms;
-}
-
 // The first `count` blank-separated words and the rest, which is a path.
 std::vector<std::string_view> words(std::string_view line, size_t count) {
   std::vector<std::string_view> out;
@@ -116,7 +112,8 @@ bool Cursor::log_passed(const Event& event) const {
       return event.source < *at_source_;
     return event.offset <= log_->offset;
   }
-  return std::pair(time_of(event), event.view.serial) <= std::pair(log_->time_ms, log_->serial);
+  return std::pair(trail::time_ms(event.view), event.view.serial) <=
+         std::pair(log_->time_ms, log_->serial);
 }
 
 bool Cursor::passed(const Event& event) {
@@ -129,7 +126,7 @@ bool Cursor::passed(const Event& event) {
   }
   if (log_passed(event))
     return true;
-  newest_ = LogPlace{source.inode, event.offset, time_of(event), event.view.serial};
+  newest_ = LogPlace{source.inode, event.offset, trail::time_ms(event.view), event.view.serial};
   return false;
 }
 

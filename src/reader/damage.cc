@@ -11,7 +11,7 @@ struct Words {
   std::string_view text;
 };
 
-constexpr std::array<Words, kDamageKinds> kWords = {{
+constexpr std::array<Words, kDamageKinds> kDamageWords = {{
     {DamageKind::NulBlock, "records behind NUL bytes (power lost while the log was written)"},
     {DamageKind::Truncated, "records cut in the middle"},
     {DamageKind::Glued, "records glued to the one before (a newline was lost)"},
@@ -25,8 +25,8 @@ constexpr std::array<Words, kDamageKinds> kWords = {{
 }};
 
 constexpr bool in_order() {
-  for (size_t i = 0; i < kWords.size(); ++i) {
-    if (static_cast<size_t>(kWords[i].kind) != i)
+  for (size_t i = 0; i < kDamageWords.size(); ++i) {
+    if (static_cast<size_t>(kDamageWords[i].kind) != i)
       return false;
   }
   return true;
@@ -36,7 +36,7 @@ static_assert(in_order());
 }  // namespace
 
 std::string_view describe(DamageKind kind) {
-  return kWords[static_cast<size_t>(kind)].text;
+  return kDamageWords[static_cast<size_t>(kind)].text;
 }
 
 void DamageLog::add(DamageKind kind, std::string where, uint64_t count) {

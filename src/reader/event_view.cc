@@ -10,10 +10,6 @@ namespace {
 
 using trail::Key;
 
-int64_t time_of(const trail::LineView& view) {
-  return view.sec * 1000 + view.ms;
-}
-
 bool is_virt(uint16_t type) {
   return type >= trail::kVirtControl && type <= 2599;
 }
@@ -67,7 +63,7 @@ bool usual(uint16_t type) {
 EventView EventReader::read(const Event& event, uint64_t order) {
   const trail::LineView& view = event.view;
   EventView out;
-  out.time_ms = time_of(view);
+  out.time_ms = trail::time_ms(view);
   out.serial = view.serial;
   out.proof = model::proof_of({.order = order, .time_ms = out.time_ms, .serial = view.serial});
   out.node = view.node;
@@ -134,7 +130,7 @@ bool may_match(const Event& event, const EventFilter& filter) {
   const trail::LineView& view = event.view;
   if (view.state == trail::EntryState::Intent || view.state == trail::EntryState::Void)
     return false;
-  if (!filter.range.meets(time_of(view), time_of(view)))
+  if (!filter.range.meets(trail::time_ms(view), trail::time_ms(view)))
     return false;
   if (!filter.node.empty() && view.node != filter.node)
     return false;

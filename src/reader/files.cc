@@ -27,13 +27,6 @@ constexpr char kDefaultLog[] = "/var/log/audit/audit.log";
 constexpr size_t kMaxConf = 1 << 20;
 constexpr size_t kMaxFiles = 100000;  // a folder with more is not a folder of logs
 
-std::string folder_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos)
-    return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 std::string base_of(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }

@@ -18,13 +18,6 @@ namespace {
 
 constexpr size_t kChunk = 1 << 20;
 
-std::string folder_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos)
-    return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 // The place behind the last newline before `size`: a half-written line is left for later.
 uint64_t whole_lines(int fd, uint64_t size) {
   std::string tail(std::min<uint64_t>(size, kMaxLine), '\0');

@@ -7,10 +7,6 @@
 namespace tenure::reader {
 namespace {
 
-int64_t time_of(const trail::LineView& view) {
-  return view.sec * 1000 + view.ms;
-}
-
 std::optional<uint64_t> number_of(std::string_view fields, std::string_view key) {
   trail::Fields all(fields);
   for (trail::Field field; all.next(field);) {
@@ -43,8 +39,9 @@ void GapFinder::event(const Event& event, uint64_t order) {
     host = hosts_.emplace(std::string(view.node), Host{}).first;
   Gap here;
   here.node = host->first;
-  here.from_ms = here.until_ms = time_of(view);
-  here.proof = model::proof_of({.order = order, .time_ms = time_of(view), .serial = view.serial});
+  here.from_ms = here.until_ms = trail::time_ms(view);
+  here.proof =
+      model::proof_of({.order = order, .time_ms = trail::time_ms(view), .serial = view.serial});
   if (ours)
     return own_gap(view, std::move(here));
   if (view.type == trail::kConfigChange)

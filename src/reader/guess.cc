@@ -14,10 +14,6 @@ constexpr int64_t kNamedWindowMs = 30'000;  // a big guest may need that long to
 constexpr int64_t kNearWindowMs = 5'000;
 constexpr size_t kMaxWords = 64;
 
-int64_t time_of(const trail::LineView& view) {
-  return view.sec * 1000 + view.ms;
-}
-
 bool is_tool(std::string_view word) {
   const std::string_view name = word.substr(word.rfind('/') + 1);
   return name == "virsh" || name.starts_with("virt-");
@@ -70,7 +66,7 @@ std::optional<Guess> GuessFinder::event(const Event& event) {
   Command command;
   if (type == trail::kExecve && host.syscall_serial == event.view.serial)
     command = host.syscall;
-  command.time_ms = time_of(event.view);
+  command.time_ms = trail::time_ms(event.view);
   command.proof =
       model::proof_of({.order = 0, .time_ms = command.time_ms, .serial = event.view.serial});
   trail::Fields outer(event.view.outer);
@@ -114,7 +110,7 @@ void GuessFinder::note_command(Host& host, Command command) {
 }
 
 std::optional<Guess> GuessFinder::guess(const Host& host, const Event& event) {
-  const int64_t at = time_of(event.view);
+  const int64_t at = trail::time_ms(event.view);
   const auto near = [at](const Command& command, int64_t window) {
     return command.time_ms <= at && at - command.time_ms <= window;
   };

@@ -68,7 +68,7 @@ std::string render_page(const PageData& data) {
 }
 
 void MarkFinder::event(const Event& event, uint64_t order, const GuestSelector& guest) {
-  const int64_t time_ms = event.view.sec * 1000 + event.view.ms;
+  const int64_t time_ms = trail::time_ms(event.view);
   if (!range_.meets(time_ms, time_ms))
     return;
   first_ms_ = std::min(first_ms_.value_or(time_ms), time_ms);

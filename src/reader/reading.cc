@@ -101,7 +101,7 @@ std::string describe(const Gap& gap) {
 }  // namespace
 
 SeenInLedger::Id SeenInLedger::id_of(const Event& event) {
-  return {.time_ms = event.view.sec * 1000 + event.view.ms,
+  return {.time_ms = trail::time_ms(event.view),
           .serial = event.view.serial,
           .body = std::hash<std::string_view>()(event.view.body)};
 }

@@ -78,10 +78,6 @@ uint16_t type_of(std::string_view name) {
   return row != std::end(kContextTypes) && row->name == name ? row->type : uint16_t{0};
 }
 
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
 bool is_type_byte(char c) {
   return (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_' || c == '[' || c == ']';
 }

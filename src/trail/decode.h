@@ -83,6 +83,11 @@ struct LineView {
                         // This view ends there; decode the rest as a line of its own.
 };
 
+// When, in ms since the epoch.
+constexpr int64_t time_ms(const LineView& line) {
+  return line.sec * 1000 + line.ms;
+}
+
 // `line` without its newline (a CR at its end is dropped). Bounded work, whatever the line.
 std::expected<LineView, LineError> decode_line(std::string_view line);
 

@@ -12,10 +12,6 @@
 namespace tenure::trail {
 namespace {
 
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
 bool is_word_byte(char c) {
   bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
   return letter || is_digit(c) || std::string_view("-._:/+*,").find(c) != std::string_view::npos;

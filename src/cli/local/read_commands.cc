@@ -80,11 +80,11 @@ constexpr BlindSpot kOfLedger[] = {
 
 void print_blind_spots(const Options& options, const Reading& reading) {
   Out out;
-  const bool json = options.output() == OutputFormat::Json;
+  const bool as_json = options.output() == OutputFormat::Json;
   Table table({"SUBJECT", "WHAT THE TRAIL CANNOT TELL"}, options.output() == OutputFormat::Csv,
               !options.no_legend);
   const auto add = [&](std::string_view subject, std::string_view what) {
-    if (!json)
+    if (!as_json)
       return table.row({std::string(subject), std::string(what)});
     std::string& line = out.buffer();
     line += fmt::format("{{\"schema\":{},\"subject\":", model::kJsonSchema);
@@ -105,7 +105,7 @@ void print_blind_spots(const Options& options, const Reading& reading) {
     if (counts.unknown > 0)
       add(stream.name, fmt::format("{} records of kinds that are not known", counts.unknown));
   }
-  if (!json)
+  if (!as_json)
     table.print(out);
 }
 

@@ -178,7 +178,7 @@ class DenialsCommand {
       books_[place->stream].apply(event.view, place->order);
       return;
     }
-    const int64_t time_ms = event.view.sec * 1000 + event.view.ms;
+    const int64_t time_ms = trail::time_ms(event.view);
     if (!range_.meets(time_ms, time_ms) ||
         !guest_.matches(record->get("vm").value_or(""), record->get("uuid").value_or("")))
       return;

@@ -17,10 +17,6 @@ using trail::Key;
 // Our clock and the kernel's coarse one differ by some ms, and records overtake each other.
 constexpr int64_t kClockSlackMs = 1000;
 
-int64_t time_of(const trail::LineView& line) {
-  return line.sec * 1000 + line.ms;
-}
-
 bool is_virt(uint16_t type) {
   return type >= trail::kVirtControl && type <= trail::kVirtMigrateOut;
 }
@@ -84,7 +80,7 @@ void TrailCheck::note_time(uint64_t index, int64_t time_ms) {
 void TrailCheck::log_record(const trail::LineView& line) {
   if (line.state || line.serial == 0)
     return;
-  int64_t time_ms = time_of(line);
+  int64_t time_ms = trail::time_ms(line);
   state_.log_from_ms = std::min(state_.log_from_ms, time_ms);
   state_.log_until_ms = std::max(state_.log_until_ms, time_ms);
   if (!is_virt(line.type))

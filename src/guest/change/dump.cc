@@ -22,8 +22,6 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr auto kFileTimeout = 60s;
-// How long the memory may stand still on its way to the file.
-constexpr auto kStall = 60s;
 constexpr std::array<std::string_view, 4> kDumpFormats{"elf", "kdump-zlib", "kdump-lzo",
                                                        "kdump-snappy"};
 constexpr std::array<std::string_view, 2> kPictureFormats{"ppm", "png"};
@@ -80,7 +78,7 @@ asio::awaitable<Result<>> with_file(Live& live, Request request, registrar::Txn 
 // DUMP_COMPLETED, or why it does not come.
 asio::awaitable<Result<json>> await_dump(Live& live, std::shared_ptr<Events::Expected> end) {
   for (int64_t before = -1;;) {
-    auto event = co_await end->wait(kStall);
+    auto event = co_await end->wait(kFileStall);
     if (event) {
       json result = event->data ? *event->data : json();
       co_return result;
@@ -94,7 +92,8 @@ asio::awaitable<Result<json>> await_dump(Live& live, std::shared_ptr<Events::Exp
     }
     auto completed = static_cast<int64_t>(number_in(now, "completed"));
     if (completed == before)
-      co_return fail(Errc::Timeout, fmt::format("nothing was written for {} s", kStall.count()));
+      co_return fail(Errc::Timeout,
+                     fmt::format("nothing was written for {} s", kFileStall.count()));
     before = completed;
   }
 }

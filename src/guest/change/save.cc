@@ -15,6 +15,7 @@
 #include "guest/change/save_header.h"
 #include "guest/run/answer.h"
 #include "guest/run/ask.h"
+#include "guest/run/file_loan.h"
 #include "registrar/offload.h"
 
 namespace tenure::guest {
@@ -23,8 +24,6 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-// How long the stream may stand still before the operation gives up.
-constexpr auto kStall = 60s;
 // Bytes a second; QEMU's own limit is made for networks (qapi/migration.json). The largest it
 // takes.
 constexpr uint64_t kNoLimit = 0x7FFFFFFFFFF00000;
@@ -51,7 +50,7 @@ asio::awaitable<Result<>> prepare(const std::shared_ptr<qemu::Qmp>& qmp) {
 // The end of the migration, as QEMU's event says; Timeout when nothing moves any more.
 asio::awaitable<Result<std::string>> await_end(const std::shared_ptr<qemu::Qmp>& qmp,
                                                std::shared_ptr<Events::Expected> end) {
-  auto waited = co_await end->wait(kStall);
+  auto waited = co_await end->wait(kFileStall);
   if (waited) {
     std::string status = word_in(*waited, "status");
     co_return status;
@@ -173,7 +172,7 @@ class Saver {
     if (cancelled)
       co_await end->wait(kCommandTimeout);
     co_return fail(Errc::Timeout,
-                   fmt::format("{}: nothing was written for {} s", path_, kStall.count()));
+                   fmt::format("{}: nothing was written for {} s", path_, kFileStall.count()));
   }
 
   // QEMU 7.2 says why in query-migrate only where it knows; a full disk it does not name.
@@ -278,7 +277,7 @@ Result<SaveHeader> read_header(const kernel::HostFile& file) {
 asio::awaitable<std::optional<qemu::QmpEvent>> await_loaded(Events& events, const Saved& saved,
                                                             std::shared_ptr<Events::Expected> end) {
   for (off_t before = -1;;) {
-    auto event = co_await end->wait(kStall);
+    auto event = co_await end->wait(kFileStall);
     off_t now = lseek(saved.file.fd.get(), 0, SEEK_CUR);
     if (event || events.closed() || now == before)
       co_return event;

@@ -15,6 +15,7 @@
 namespace tenure::guest {
 
 inline constexpr std::chrono::seconds kCommandTimeout{10};
+inline constexpr std::chrono::seconds kQuickTimeout{5};  // for what QEMU only has to take note of
 
 // QEMU's answer; errors name the command. `fds` travel with it and stay the caller's. `monitor` is
 // where the connection is kept, which may be a new one with the next command: the guest is looked

@@ -214,11 +214,11 @@ Result<> confirm_read(const Scene& scene, Claim& claim) {
   return is_loan(claim) ? confirm_opened(scene, claim) : Result<>{};
 }
 
-struct Check {
+struct Confirmation {
   Kind kind;
   Result<> (*confirm)(const Scene&, Claim&);
 };
-constexpr Check kChecks[] = {
+constexpr Confirmation kChecks[] = {
     {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
     {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rdev},
     {Kind::Hostdev, confirm_hostdev}, {Kind::Shmem, confirm_shmem},
@@ -229,7 +229,7 @@ constexpr Check kChecks[] = {
 };
 
 Result<> confirm_one(const Scene& scene, Claim& claim) {
-  auto check = std::ranges::find(kChecks, claim.record.kind, &Check::kind);
+  auto check = std::ranges::find(kChecks, claim.record.kind, &Confirmation::kind);
   if (check == std::end(kChecks))
     return fail(not_borne_out(claim, "no way to confirm it"));
   return check->confirm(scene, claim);

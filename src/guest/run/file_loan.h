@@ -4,6 +4,7 @@
 #pragma once
 
 #include <asio/awaitable.hpp>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,9 @@
 #include "registrar/operation.h"
 
 namespace tenure::guest {
+
+// How long the bytes on their way to a file or from it may stand still.
+inline constexpr std::chrono::seconds kFileStall{60};
 
 // Who borrows. All outlive the loan.
 struct Borrower {

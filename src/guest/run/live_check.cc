@@ -36,10 +36,6 @@ std::string device_name(const AclRule& rule) {
   return text.substr(0, text.rfind(' '));
 }
 
-bool same_device(const AclRule& a, const AclRule& b) {
-  return a.type == b.type && a.major == b.major && a.minor == b.minor;
-}
-
 class Check {
  public:
   explicit Check(const LiveSubject& subject) : subject_(subject), state_(subject.state) {}

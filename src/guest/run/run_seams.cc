@@ -26,10 +26,6 @@ std::string get(const model::Claim& claim, std::string_view key) {
   return std::string(claim.record.get(key).value_or(""));
 }
 
-bool same_device(const kernel::AclRule& a, const kernel::AclRule& b) {
-  return a.type == b.type && a.major == b.major && a.minor == b.minor;
-}
-
 // What other claims have of the rule's device.
 Access shared_access(const kernel::AclRule& rule, const Others& others) {
   Access access;

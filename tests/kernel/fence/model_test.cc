@@ -11,7 +11,7 @@
 namespace tenure::kernel::testing {
 namespace {
 
-constexpr const char* kPins = "/sys/fs/bpf/tenure-test-model";
+constexpr const char* kModelPins = "/sys/fs/bpf/tenure-test-model";
 
 // Few devices, so that steps meet the same entry often; some that the kernel has no driver for.
 AclRule any_rule() {
@@ -76,11 +76,11 @@ TEST_P(FenceModel, ListIsWhatWasSet) {
   if (auto problem = enter_own_mounts(); !problem.empty())
     GTEST_SKIP() << problem;
   Cgroups cgroups(mounts);
-  auto control = is_v2 ? open_fence_v2(kPins).value() : open_fence_v1().value();
+  auto control = is_v2 ? open_fence_v2(kModelPins).value() : open_fence_v1().value();
   auto cgroup = cgroups.make(GetParam()).value();
   auto fence = control->create(cgroup).value();
   EXPECT_TRUE(rc::check([&] { follow_model(*fence); }));
-  (void)remove_fence_pins(kPins);
+  (void)remove_fence_pins(kModelPins);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernel, FenceModel,

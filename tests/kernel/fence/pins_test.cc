@@ -18,7 +18,7 @@
 namespace tenure::kernel::testing {
 namespace {
 
-constexpr const char* kPins = "/sys/fs/bpf/tenure-test";
+constexpr const char* kTestPins = "/sys/fs/bpf/tenure-test";
 
 class FencePinsTest : public ::testing::Test {
  protected:
@@ -32,12 +32,12 @@ class FencePinsTest : public ::testing::Test {
       GTEST_SKIP() << problem;
   }
   void TearDown() override {
-    (void)remove_fence_pins(kPins);
+    (void)remove_fence_pins(kTestPins);
     std::error_code ignored;
-    std::filesystem::remove_all(kPins, ignored);
+    std::filesystem::remove_all(kTestPins, ignored);
   }
   // What open_fence_v2 says of the pins as they are.
-  Error refusal(const std::string& pins = kPins) {
+  Error refusal(const std::string& pins = kTestPins) {
     auto control = open_fence_v2(pins);
     EXPECT_FALSE(control);
     return control ? Error(Errc::Internal, "opened") : control.error();
@@ -47,24 +47,24 @@ class FencePinsTest : public ::testing::Test {
 };
 
 TEST_F(FencePinsTest, ArePrivateAndGoWhole) {
-  ASSERT_OK(open_fence_v2(kPins));
+  ASSERT_OK(open_fence_v2(kTestPins));
   struct stat facts{};
-  ASSERT_EQ(stat(kPins, &facts), 0);
+  ASSERT_EQ(stat(kTestPins, &facts), 0);
   EXPECT_EQ(facts.st_mode & 07777, 0700U);
-  EXPECT_FALSE(std::filesystem::exists(std::string(kPins) + "-new"));
-  for (const auto& pin : std::filesystem::directory_iterator(kPins)) {
+  EXPECT_FALSE(std::filesystem::exists(std::string(kTestPins) + "-new"));
+  for (const auto& pin : std::filesystem::directory_iterator(kTestPins)) {
     ASSERT_EQ(stat(pin.path().c_str(), &facts), 0);
     EXPECT_EQ(facts.st_mode & 0077, 0U) << pin.path();
   }
-  ASSERT_OK(remove_fence_pins(kPins));
-  EXPECT_FALSE(std::filesystem::exists(kPins));
-  EXPECT_EQ(remove_fence_pins(kPins).error().code(), Errc::NotFound);
+  ASSERT_OK(remove_fence_pins(kTestPins));
+  EXPECT_FALSE(std::filesystem::exists(kTestPins));
+  EXPECT_EQ(remove_fence_pins(kTestPins).error().code(), Errc::NotFound);
 }
 
 TEST_F(FencePinsTest, MountsBpffsWhereNobodyHas) {
   while (umount("/sys/fs/bpf") == 0) {
   }
-  ASSERT_OK(open_fence_v2(kPins));
+  ASSERT_OK(open_fence_v2(kTestPins));
   struct statfs facts{};
   ASSERT_EQ(statfs("/sys/fs/bpf", &facts), 0);
   EXPECT_EQ(facts.f_type, BPF_FS_MAGIC);
@@ -80,8 +80,8 @@ TEST_F(FencePinsTest, RefusesAFolderThatIsNotOnBpffs) {
 }
 
 TEST_F(FencePinsTest, RefusesAnotherLayout) {
-  ASSERT_OK(open_fence_v2(kPins));
-  int counters = bpf_obj_get((std::string(kPins) + "/counters").c_str());
+  ASSERT_OK(open_fence_v2(kTestPins));
+  int counters = bpf_obj_get((std::string(kTestPins) + "/counters").c_str());
   uint32_t key = TENURE_COUNTER_LAYOUT;
   uint64_t layout = 77;
   ASSERT_EQ(bpf_map_update_elem(counters, &key, &layout, BPF_ANY), 0);
@@ -95,19 +95,19 @@ TEST_F(FencePinsTest, RefusesAnotherLayout) {
 TEST_F(FencePinsTest, RefusesAMissingPin) {
   for (const char* name :
        {"counters", "guests", "rules", "denials", "refusals_a", "refusals_b", "program"}) {
-    ASSERT_OK(open_fence_v2(kPins));
-    ASSERT_EQ(unlink((std::string(kPins) + "/" + name).c_str()), 0);
+    ASSERT_OK(open_fence_v2(kTestPins));
+    ASSERT_EQ(unlink((std::string(kTestPins) + "/" + name).c_str()), 0);
     Error error = refusal();
     EXPECT_EQ(error.code(), Errc::Corrupt) << name;
     EXPECT_NE(error.what().find(name), std::string::npos) << error.what();
-    ASSERT_OK(remove_fence_pins(kPins));
+    ASSERT_OK(remove_fence_pins(kTestPins));
   }
 }
 
 TEST_F(FencePinsTest, RefusesAMapThatTheProgramDoesNotUse) {
   ASSERT_OK(open_fence_v2("/sys/fs/bpf/tenure-test-other"));
-  ASSERT_OK(open_fence_v2(kPins));
-  std::string own = std::string(kPins) + "/rules";
+  ASSERT_OK(open_fence_v2(kTestPins));
+  std::string own = std::string(kTestPins) + "/rules";
   int foreign = bpf_obj_get("/sys/fs/bpf/tenure-test-other/rules");
   ASSERT_EQ(unlink(own.c_str()), 0);
   ASSERT_EQ(bpf_obj_pin(foreign, own.c_str()), 0);
@@ -117,30 +117,30 @@ TEST_F(FencePinsTest, RefusesAMapThatTheProgramDoesNotUse) {
 }
 
 TEST_F(FencePinsTest, RefusesAFolderThatOthersCanWrite) {
-  ASSERT_OK(open_fence_v2(kPins));
-  ASSERT_EQ(chmod(kPins, 0777), 0);
+  ASSERT_OK(open_fence_v2(kTestPins));
+  ASSERT_EQ(chmod(kTestPins, 0777), 0);
   EXPECT_EQ(refusal().code(), Errc::Denied);
-  ASSERT_EQ(chmod(kPins, 0700), 0);
-  ASSERT_EQ(chown(kPins, 12345, 0), 0);
+  ASSERT_EQ(chmod(kTestPins, 0700), 0);
+  ASSERT_EQ(chown(kTestPins, 12345, 0), 0);
   EXPECT_EQ(refusal().code(), Errc::Denied);
 }
 
 TEST_F(FencePinsTest, GoesOnAfterADaemonThatDiedWhilePinning) {
-  ASSERT_EQ(mkdir((std::string(kPins) + "-new").c_str(), 0700), 0);
-  ASSERT_EQ(mkdir(kPins, 0700), 0);
-  EXPECT_OK(open_fence_v2(kPins));
-  EXPECT_FALSE(std::filesystem::exists(std::string(kPins) + "-new"));
+  ASSERT_EQ(mkdir((std::string(kTestPins) + "-new").c_str(), 0700), 0);
+  ASSERT_EQ(mkdir(kTestPins, 0700), 0);
+  EXPECT_OK(open_fence_v2(kTestPins));
+  EXPECT_FALSE(std::filesystem::exists(std::string(kTestPins) + "-new"));
 }
 
 TEST_F(FencePinsTest, ChoosesByTrying) {
-  auto best = choose_fence(mounts_, kPins);
+  auto best = choose_fence(mounts_, kTestPins);
   ASSERT_TRUE(best) << best.error().what();
   EXPECT_EQ(best->control->version(), CgroupVersion::V2);
   best->control.reset();
   for (const auto& entry : std::filesystem::directory_iterator(mounts_.v2))
     EXPECT_NE(entry.path().filename(), "tenure-probe-" + std::to_string(getpid()));
 
-  auto none = choose_fence(CgroupMounts{}, kPins);
+  auto none = choose_fence(CgroupMounts{}, kTestPins);
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().code(), Errc::Unsupported);
   EXPECT_EQ(none.error().what(),
@@ -148,10 +148,10 @@ TEST_F(FencePinsTest, ChoosesByTrying) {
             "controller of cgroup v1 is not mounted");
   if (mounts_.v1_devices.empty())
     return;
-  auto old = choose_fence(mounts_, kPins, CgroupVersion::V1);
+  auto old = choose_fence(mounts_, kTestPins, CgroupVersion::V1);
   ASSERT_TRUE(old) << old.error().what();
   EXPECT_EQ(old->control->version(), CgroupVersion::V1);
-  auto fallback = choose_fence(CgroupMounts{.v2 = "", .v1_devices = mounts_.v1_devices}, kPins);
+  auto fallback = choose_fence(CgroupMounts{.v2 = "", .v1_devices = mounts_.v1_devices}, kTestPins);
   ASSERT_TRUE(fallback) << fallback.error().what();
   EXPECT_EQ(fallback->control->version(), CgroupVersion::V1);
   EXPECT_EQ(fallback->why_not_v2, "cgroup v2 is not mounted");
@@ -190,7 +190,7 @@ std::string as_nobody(const std::function<std::string()>& act) {
 TEST_F(FencePinsTest, WithoutPrivilegesSaysSoInOneErrorAndPrintsNothing) {
   ASSERT_EQ(chmod("/sys/fs/bpf", 0777), 0);
   std::string load = as_nobody([] {
-    auto control = open_fence_v2(kPins);
+    auto control = open_fence_v2(kTestPins);
     return control ? "opened" : control.error().what() + "\n";
   });
   EXPECT_EQ(load.find('\n'), load.size() - 1) << load;
@@ -215,11 +215,11 @@ void keep_only_cap_bpf() {
 }
 
 TEST_F(FencePinsTest, TakingOverLoadsNoProgram) {
-  ASSERT_OK(open_fence_v2(kPins));
+  ASSERT_OK(open_fence_v2(kTestPins));
   std::string said = in_child([] {
     keep_only_cap_bpf();
     auto loaded = open_fence_v2("/sys/fs/bpf/tenure-test-other");
-    auto taken_over = open_fence_v2(kPins);
+    auto taken_over = open_fence_v2(kTestPins);
     return (loaded ? "loaded" : "not loaded; ") +
            (taken_over ? "taken over" : taken_over.error().what());
   });

@@ -19,7 +19,7 @@ namespace {
 
 using Argv = std::vector<std::string>;
 
-domain::Domain guest() {
+domain::Domain served_guest() {
   auto d = domain::parse_complete(
       "<domain type='qemu'><name>g</name><memory>65536</memory><memoryBacking><access "
       "mode='shared'/></memoryBacking><os><type machine='q35'>hvm</type></os><devices>"
@@ -57,7 +57,7 @@ TEST(Helper, ServesWithLessThanItStartsWith) {
 }
 
 TEST(Helper, QemuGetsTheConnectionAlone) {
-  const domain::Domain d = guest();
+  const domain::Domain d = served_guest();
   auto argv = command_line(d, {.socket_fds = {{"fs0", "9"}}});
   ASSERT_TRUE(argv) << argv.error().what();
   EXPECT_NE(std::ranges::find(*argv, "socket,id=charfs0,fd=9"), argv->end());
@@ -68,7 +68,7 @@ TEST(Helper, QemuGetsTheConnectionAlone) {
 }
 
 TEST(Helper, ARunningQemuGetsItByName) {
-  const domain::Domain d = guest();
+  const domain::Domain d = served_guest();
   const domain::Domain device = domain::only_device(d, "fs0");
   auto commands = plug_commands(device, d, {.socket_fds = {{"fs0", "socket-fs0-0"}}});
   ASSERT_TRUE(commands) << commands.error().what();

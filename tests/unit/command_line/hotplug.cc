@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-domain::Domain guest(const std::string& devices) {
+domain::Domain whole_guest(const std::string& devices) {
   auto d = domain::parse_complete(
       "<domain type='qemu'><name>g</name><memory>65536</memory><os><type machine='pc'>hvm</type>"
       "</os><devices>" +
@@ -34,7 +34,7 @@ constexpr char kNic[] =
     "<interface type='bridge'><source bridge='br0'/><model type='virtio'/></interface>";
 
 TEST(Hotplug, ADiskIsItsNodesThenTheDevice) {
-  const domain::Domain whole = guest(kDisk);
+  const domain::Domain whole = whole_guest(kDisk);
   const domain::Domain device = domain::only_device(whole, "virtio-disk0");
   auto commands = plug_commands(device, whole, Wiring{.preview = true});
   ASSERT_TRUE(commands) << commands.error().what();
@@ -48,7 +48,7 @@ TEST(Hotplug, ADiskIsItsNodesThenTheDevice) {
 }
 
 TEST(Hotplug, FdsGoByName) {
-  const domain::Domain whole = guest(kNic);
+  const domain::Domain whole = whole_guest(kNic);
   Wiring wiring;
   wiring.interfaces["net0"] = {.tap_fds = {"tap-net0-0"}, .vhost_fds = {"vhost-net0-0"}};
   auto commands = plug_commands(domain::only_device(whole, "net0"), whole, wiring);
@@ -60,7 +60,7 @@ TEST(Hotplug, FdsGoByName) {
 
 // QEMU is asked which nodes there are, and in what order they can go.
 TEST(Hotplug, BackendsAreTheDisksOwn) {
-  const domain::Domain whole = guest(kDisk);
+  const domain::Domain whole = whole_guest(kDisk);
   const std::vector<std::string> nodes = {"virtio-disk0.10", "virtio-disk0.1.storage",
                                           "virtio-disk00.0", "virtio-disk0.0"};
   auto commands = unplug_commands(domain::only_device(whole, "virtio-disk0"), whole, nodes);
@@ -69,13 +69,14 @@ TEST(Hotplug, BackendsAreTheDisksOwn) {
   for (const Command& command : *commands) order.push_back(command.arguments.at("node-name"));
   EXPECT_EQ(order, (std::vector<std::string>{"virtio-disk0.10", "virtio-disk0.1.storage",
                                              "virtio-disk0.0"}));
-  auto nic = unplug_commands(domain::only_device(guest(kNic), "net0"), guest(kNic), nodes);
+  auto nic =
+      unplug_commands(domain::only_device(whole_guest(kNic), "net0"), whole_guest(kNic), nodes);
   ASSERT_TRUE(nic);
   EXPECT_EQ(names(*nic), (std::vector<std::string>{"netdev_del"}));
 }
 
 TEST(Hotplug, ChardevsHaveTheFormOfTheSchema) {
-  const domain::Domain whole = guest(
+  const domain::Domain whole = whole_guest(
       "<channel type='unix'><source mode='bind' path='/run/a,b'/>"
       "<target type='virtio' name='org.x'/></channel>"
       "<channel type='file'><source path='/var/log/x'/><target type='virtio' name='y'/></channel>");
@@ -93,14 +94,14 @@ TEST(Hotplug, ChardevsHaveTheFormOfTheSchema) {
 }
 
 TEST(Hotplug, WhatIsPartOfTheMachineStays) {
-  const domain::Domain whole = guest("<input type='mouse' bus='ps2'/>");
+  const domain::Domain whole = whole_guest("<input type='mouse' bus='ps2'/>");
   auto commands = plug_commands(domain::only_device(whole, "input0"), whole, Wiring{});
   ASSERT_FALSE(commands);
   EXPECT_EQ(commands.error().code(), Errc::Unsupported);
 }
 
 TEST(Hotplug, SharedMemoryIsWhereItWasLent) {
-  const domain::Domain whole = guest("<shmem name='m'/>");
+  const domain::Domain whole = whole_guest("<shmem name='m'/>");
   const domain::Domain device = domain::only_device(whole, "shmem0");
   Wiring wiring;
   wiring.shared_files["shmem0"] = "/proc/self/fd/27";
@@ -115,7 +116,7 @@ TEST(Hotplug, SharedMemoryIsWhereItWasLent) {
 }
 
 TEST(Hotplug, StreamsOfDoorbellsAndRedirectedDevices) {
-  const domain::Domain whole = guest(
+  const domain::Domain whole = whole_guest(
       "<shmem name='m'><model type='ivshmem-doorbell'/><server path='/run/m'/></shmem>"
       "<redirdev bus='usb' type='tcp'><source mode='bind' host='::1' service='7'/></redirdev>");
   for (const char* alias : {"shmem0", "redir0"}) {
@@ -131,7 +132,7 @@ TEST(Hotplug, StreamsOfDoorbellsAndRedirectedDevices) {
 }
 
 TEST(Hotplug, HostDevicesNeedTheirNode) {
-  const domain::Domain whole = guest(
+  const domain::Domain whole = whole_guest(
       "<hostdev mode='subsystem' type='usb'><source><vendor id='1'/><product id='2'/></source>"
       "</hostdev><watchdog model='i6300esb' action='pause'/>");
   const domain::Domain usb = domain::only_device(whole, "hostdev0");

@@ -32,7 +32,7 @@ Addition added(const Domain& d, const std::string& xml) {
   return addition ? std::move(*addition) : Addition{};
 }
 
-Errc refusal(const Domain& d, const std::string& xml, std::string* text = nullptr) {
+Errc change_refusal(const Domain& d, const std::string& xml, std::string* text = nullptr) {
   auto addition = add_device(d, xml, "device.xml");
   EXPECT_FALSE(addition);
   if (!addition && text != nullptr)
@@ -83,13 +83,13 @@ TEST(Change, ThePinnedElementIsTheSameDevice) {
 TEST(Change, BadDevicesAreRefusedAtTheirPlace) {
   const Domain d = running(disk("vda"));
   std::string text;
-  EXPECT_EQ(refusal(d, disk("vda"), &text), Errc::Invalid);
+  EXPECT_EQ(change_refusal(d, disk("vda"), &text), Errc::Invalid);
   EXPECT_TRUE(text.starts_with("device.xml:1:1: ")) << text;
-  EXPECT_EQ(refusal(d, "<vsock/>"), Errc::Unsupported);
-  EXPECT_EQ(refusal(d, disk("vdb", "<unknown/>"), &text), Errc::Unsupported);
+  EXPECT_EQ(change_refusal(d, "<vsock/>"), Errc::Unsupported);
+  EXPECT_EQ(change_refusal(d, disk("vdb", "<unknown/>"), &text), Errc::Unsupported);
   EXPECT_NE(text.find("device.xml:1:"), std::string::npos);
-  EXPECT_EQ(refusal(d, "<disk"), Errc::Invalid);
-  EXPECT_EQ(refusal(d, ""), Errc::Invalid);
+  EXPECT_EQ(change_refusal(d, "<disk"), Errc::Invalid);
+  EXPECT_EQ(change_refusal(d, ""), Errc::Invalid);
 }
 
 // PCI Express has a place only where a port is free; a port cannot come while the guest runs.
@@ -101,7 +101,7 @@ TEST(Change, AFullMachineIsBusy) {
   const Domain d = running(ports, "q35");
   const Addition a = added(d, disk("vda"));
   std::string text;
-  EXPECT_EQ(refusal(a.domain, disk("vdb"), &text), Errc::Busy);
+  EXPECT_EQ(change_refusal(a.domain, disk("vdb"), &text), Errc::Busy);
   EXPECT_NE(text.find("pcie-root-port"), std::string::npos) << text;
 }
 

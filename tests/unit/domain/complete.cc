@@ -11,8 +11,8 @@
 namespace tenure::domain {
 namespace {
 
-std::string guest(const std::string& machine, const std::string& devices,
-                  const std::string& os = "") {
+std::string xml_with(const std::string& machine, const std::string& devices,
+                     const std::string& os = "") {
   return "<domain type='qemu'><name>g</name><memory>65536</memory><os><type machine='" + machine +
          "'>hvm</type>" + os + "</os><devices>" + devices + "</devices></domain>";
 }
@@ -23,13 +23,13 @@ Domain completed(const std::string& xml) {
   return d ? std::move(*d) : Domain{};
 }
 
-std::string refusal(const std::string& xml) {
+std::string complete_refusal(const std::string& xml) {
   auto d = parse_complete(xml, "g.xml");
   return d ? "" : d.error().what();
 }
 
-std::string disk(const std::string& target, const std::string& bus,
-                 const std::string& inside = "") {
+std::string disk_on(const std::string& target, const std::string& bus,
+                    const std::string& inside = "") {
   return "<disk type='file'><source file='/" + target + "'/><target dev='" + target + "' bus='" +
          bus + "'/>" + inside + "</disk>";
 }
@@ -46,7 +46,7 @@ std::string slot(const DeviceInfo& info) {
 }
 
 TEST(Complete, GivesAPcItsOwnControllers) {
-  const Domain d = completed(guest("pc", ""));
+  const Domain d = completed(xml_with("pc", ""));
   EXPECT_EQ(count(d, "pci", "pci-root"), 1U);
   EXPECT_EQ(count(d, "usb", "piix3-uhci"), 1U);
   ASSERT_TRUE(d.memballoon);
@@ -57,7 +57,7 @@ TEST(Complete, GivesAPcItsOwnControllers) {
 }
 
 TEST(Complete, GivesQ35APortEachAndOneToSpare) {
-  const Domain d = completed(guest("q35", disk("vda", "virtio")));
+  const Domain d = completed(xml_with("q35", disk_on("vda", "virtio")));
   EXPECT_EQ(count(d, "pci", "pcie-root-port"), 4U);  // xhci, disk, balloon, spare
   EXPECT_EQ(count(d, "usb", "qemu-xhci"), 1U);
   std::set<std::string> slots;
@@ -71,11 +71,11 @@ TEST(Complete, GivesQ35APortEachAndOneToSpare) {
 
 TEST(Complete, NamesDevicesAsLibvirtDoes) {
   const Domain d = completed(
-      guest("pc", disk("vdb", "virtio") + disk("vda", "virtio") + disk("hda", "ide") +
-                      disk("sda", "scsi") +
-                      "<interface type='user'/><interface type='user'/><serial type='pty'/>"
-                      "<rng model='virtio'><backend model='builtin'/></rng>"
-                      "<channel type='unix'><target type='virtio' name='a'/></channel>"));
+      xml_with("pc", disk_on("vdb", "virtio") + disk_on("vda", "virtio") + disk_on("hda", "ide") +
+                         disk_on("sda", "scsi") +
+                         "<interface type='user'/><interface type='user'/><serial type='pty'/>"
+                         "<rng model='virtio'><backend model='builtin'/></rng>"
+                         "<channel type='unix'><target type='virtio' name='a'/></channel>"));
   ASSERT_EQ(d.disks.size(), 4U);
   EXPECT_EQ(d.disks[0].info.alias, "virtio-disk0");
   EXPECT_EQ(d.disks[0].path, "/vda");
@@ -92,29 +92,31 @@ TEST(Complete, NamesDevicesAsLibvirtDoes) {
 }
 
 TEST(Complete, KeepsAliasesOfTheUser) {
-  const Domain d = completed(guest("pc", disk("vda", "virtio", "<alias name='ua-root'/>")));
+  const Domain d = completed(xml_with("pc", disk_on("vda", "virtio", "<alias name='ua-root'/>")));
   EXPECT_EQ(d.disks[0].info.alias, "ua-root");
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", "<alias name='ua-x'/>") +
-                                    disk("vdb", "virtio", "<alias name='ua-x'/>"))),
+  EXPECT_NE(complete_refusal(xml_with("pc", disk_on("vda", "virtio", "<alias name='ua-x'/>") +
+                                                disk_on("vdb", "virtio", "<alias name='ua-x'/>"))),
             "");
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", "<alias name='ua-a,b=c'/>"))), "");
+  EXPECT_NE(complete_refusal(xml_with("pc", disk_on("vda", "virtio", "<alias name='ua-a,b=c'/>"))),
+            "");
 }
 
 TEST(Complete, TakesTheFirstConsoleForTheFirstSerialPort) {
-  const Domain both = completed(guest("pc",
-                                      "<serial type='pty'/><console type='pty'>"
-                                      "<target type='serial'/></console>"));
+  const Domain both = completed(xml_with("pc",
+                                         "<serial type='pty'/><console type='pty'>"
+                                         "<target type='serial'/></console>"));
   EXPECT_EQ(both.chardevs.size(), 1U);
-  const Domain alone = completed(guest("pc", "<console type='pty'/>"));
+  const Domain alone = completed(xml_with("pc", "<console type='pty'/>"));
   ASSERT_EQ(alone.chardevs.size(), 1U);
   EXPECT_EQ(alone.chardevs[0].role, ChardevRole::Serial);
   EXPECT_EQ(alone.chardevs[0].target_model, "isa-serial");
-  EXPECT_NE(refusal(guest("pc", "<serial type='pty'/><console type='null'/>")).find("differ"),
-            std::string::npos);
+  EXPECT_NE(
+      complete_refusal(xml_with("pc", "<serial type='pty'/><console type='null'/>")).find("differ"),
+      std::string::npos);
 }
 
 TEST(Complete, MakesTheSameMacEachTime) {
-  const std::string xml = guest("pc", "<interface type='user'/><interface type='user'/>");
+  const std::string xml = xml_with("pc", "<interface type='user'/><interface type='user'/>");
   const Domain one = completed(xml), two = completed(xml);
   EXPECT_EQ(one.interfaces[0].mac, two.interfaces[0].mac);
   EXPECT_NE(one.interfaces[0].mac, one.interfaces[1].mac);
@@ -122,10 +124,10 @@ TEST(Complete, MakesTheSameMacEachTime) {
 }
 
 TEST(Complete, HonoursGivenAddresses) {
-  const Domain d = completed(
-      guest("pc", disk("vda", "virtio", "<address type='pci' bus='0' slot='9' function='1'/>") +
-                      disk("vdb", "virtio", "<address type='pci' bus='0' slot='9'/>") +
-                      disk("vdc", "virtio")));
+  const Domain d = completed(xml_with(
+      "pc", disk_on("vda", "virtio", "<address type='pci' bus='0' slot='9' function='1'/>") +
+                disk_on("vdb", "virtio", "<address type='pci' bus='0' slot='9'/>") +
+                disk_on("vdc", "virtio")));
   EXPECT_EQ(slot(d.disks[0].info), "0:9.1");
   EXPECT_EQ(slot(d.disks[1].info), "0:9.0");
   EXPECT_EQ(d.disks[1].info.address.multifunction, true);
@@ -134,66 +136,80 @@ TEST(Complete, HonoursGivenAddresses) {
 
 TEST(Complete, RefusesConflicts) {
   const std::string at9 = "<address type='pci' bus='0' slot='9'/>";
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", at9) + disk("vdb", "virtio", at9)))
+  EXPECT_NE(complete_refusal(
+                xml_with("pc", disk_on("vda", "virtio", at9) + disk_on("vdb", "virtio", at9)))
                 .find("<disk>: its PCI address is taken"),
             std::string::npos);
-  EXPECT_NE(
-      refusal(guest("pc", disk("vda", "virtio") + disk("vda", "virtio"))).find("vda is taken"),
-      std::string::npos);
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", "<address type='pci' bus='3' slot='1'/>"))),
+  EXPECT_NE(complete_refusal(xml_with("pc", disk_on("vda", "virtio") + disk_on("vda", "virtio")))
+                .find("vda is taken"),
+            std::string::npos);
+  EXPECT_NE(complete_refusal(
+                xml_with("pc", disk_on("vda", "virtio", "<address type='pci' bus='3' slot='1'/>"))),
             "");
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", "<address type='pci' slot='0'/>"))), "");
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", "<address type='drive' unit='0'/>"))), "");
-  EXPECT_NE(refusal(guest("pc", disk("hda", "ide", "<address type='drive' unit='2'/>"))), "");
   EXPECT_NE(
-      refusal(guest("pc", "<input type='mouse' bus='ps2'><address type='usb' bus='0'/></input>")),
+      complete_refusal(xml_with("pc", disk_on("vda", "virtio", "<address type='pci' slot='0'/>"))),
       "");
-  EXPECT_NE(refusal(guest("q35", disk("hda", "ide"))).find("q35 has no ide"), std::string::npos);
-  EXPECT_NE(refusal(guest("pc", "<controller type='pci' index='1' model='pcie-root-port'/>")), "");
-  EXPECT_NE(refusal(guest("pc", "<controller type='usb'/><controller type='usb'/>")), "");
+  EXPECT_NE(complete_refusal(
+                xml_with("pc", disk_on("vda", "virtio", "<address type='drive' unit='0'/>"))),
+            "");
+  EXPECT_NE(
+      complete_refusal(xml_with("pc", disk_on("hda", "ide", "<address type='drive' unit='2'/>"))),
+      "");
+  EXPECT_NE(complete_refusal(xml_with(
+                "pc", "<input type='mouse' bus='ps2'><address type='usb' bus='0'/></input>")),
+            "");
+  EXPECT_NE(complete_refusal(xml_with("q35", disk_on("hda", "ide"))).find("q35 has no ide"),
+            std::string::npos);
+  EXPECT_NE(
+      complete_refusal(xml_with("pc", "<controller type='pci' index='1' model='pcie-root-port'/>")),
+      "");
+  EXPECT_NE(complete_refusal(xml_with("pc", "<controller type='usb'/><controller type='usb'/>")),
+            "");
 }
 
 TEST(Complete, RefusesBootOrdersOfBothKinds) {
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", "<boot order='1'/>"), "<boot dev='hd'/>")),
+  EXPECT_NE(complete_refusal(
+                xml_with("pc", disk_on("vda", "virtio", "<boot order='1'/>"), "<boot dev='hd'/>")),
             "");
-  EXPECT_NE(refusal(guest("pc", disk("vda", "virtio", "<boot order='1'/>") +
-                                    disk("vdb", "virtio", "<boot order='1'/>"))),
+  EXPECT_NE(complete_refusal(xml_with("pc", disk_on("vda", "virtio", "<boot order='1'/>") +
+                                                disk_on("vdb", "virtio", "<boot order='1'/>"))),
             "");
-  EXPECT_EQ(refusal(guest("pc", disk("vda", "virtio", "<boot order='1'/>"))), "");
+  EXPECT_EQ(complete_refusal(xml_with("pc", disk_on("vda", "virtio", "<boot order='1'/>"))), "");
 }
 
 TEST(Complete, AddsABridgeBeforeTheRootIsFull) {
   std::string nics;
   for (int i = 0; i < 40; ++i) nics += "<interface type='user'><model type='e1000'/></interface>";
-  const Domain d = completed(guest("pc", nics));
+  const Domain d = completed(xml_with("pc", nics));
   EXPECT_EQ(count(d, "pci", "pci-bridge"), 1U);
-  const Domain q = completed(guest("q35", nics));
+  const Domain q = completed(xml_with("q35", nics));
   EXPECT_EQ(count(q, "pci", "pcie-to-pci-bridge"), 2U);
   std::set<std::string> slots;
   for (const Interface& nic : q.interfaces) EXPECT_TRUE(slots.insert(slot(nic.info)).second);
 }
 
 TEST(Complete, FillsTheGapBelowAHighBus) {
-  const Domain d = completed(guest("pc", "<controller type='pci' index='3' model='pci-bridge'/>"));
+  const Domain d =
+      completed(xml_with("pc", "<controller type='pci' index='3' model='pci-bridge'/>"));
   EXPECT_EQ(count(d, "pci", "pci-bridge"), 3U);
 }
 
 TEST(Complete, CountsUsbPorts) {
   const std::string tablet = "<input type='tablet' bus='usb'/>";
-  const Domain d = completed(guest("pc", tablet + tablet));
+  const Domain d = completed(xml_with("pc", tablet + tablet));
   EXPECT_EQ(d.inputs[0].info.address.usb_port, "1");
   EXPECT_EQ(d.inputs[1].info.address.usb_port, "2");
-  EXPECT_NE(refusal(guest("pc", tablet + tablet + tablet)).find("no free USB port"),
+  EXPECT_NE(complete_refusal(xml_with("pc", tablet + tablet + tablet)).find("no free USB port"),
             std::string::npos);
-  EXPECT_NE(refusal(guest("pc", "<controller type='usb' model='none'/>" + tablet)), "");
+  EXPECT_NE(complete_refusal(xml_with("pc", "<controller type='usb' model='none'/>" + tablet)), "");
 }
 
 TEST(Complete, RestartsNobodyWhoCanSayThatHeCrashed) {
   const std::string crash =
       "<domain type='qemu'><name>g</name><memory>65536</memory><os><type>hvm</type>"
       "</os><on_crash>restart</on_crash><devices>";
-  EXPECT_EQ(refusal(crash + "</devices></domain>"), "");
-  EXPECT_NE(refusal(crash + "<panic/></devices></domain>"), "");
+  EXPECT_EQ(complete_refusal(crash + "</devices></domain>"), "");
+  EXPECT_NE(complete_refusal(crash + "<panic/></devices></domain>"), "");
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ Domain read(const std::string& devices, const std::string& machine = "q35") {
   return d ? std::move(*d) : Domain{};
 }
 
-std::string refusal(const std::string& devices) {
+std::string hostdev_refusal(const std::string& devices) {
   auto d = parse_complete(xml_of(devices), "g.xml");
   EXPECT_FALSE(d) << devices;
   return d ? "" : d.error().what();
@@ -50,7 +50,7 @@ TEST(HostDevices, HaveTheirAddressOnTheHost) {
 
 TEST(HostDevices, Refusals) {
   const auto has = [](const std::string& devices, const std::string& text) {
-    EXPECT_NE(refusal(devices).find(text), std::string::npos) << refusal(devices);
+    EXPECT_NE(hostdev_refusal(devices).find(text), std::string::npos) << hostdev_refusal(devices);
   };
   has(hostdev("scsi", ""), "type 'scsi' is not implemented");
   has("<hostdev mode='capabilities' type='storage'/>", "mode 'capabilities'");

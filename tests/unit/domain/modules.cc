@@ -9,7 +9,7 @@
 namespace tenure::domain {
 namespace {
 
-std::string xml_of(const std::string& head, const std::string& devices) {
+std::string modules_xml(const std::string& head, const std::string& devices) {
   return "<domain type='qemu'><name>g</name>" + head +
          "<os><type>hvm</type></os><features><acpi/></features>"
          "<devices>" +
@@ -30,13 +30,13 @@ constexpr char kCells[] =
     "</numa></cpu>";
 
 Domain complete_of(const std::string& head, const std::string& devices = "") {
-  auto d = parse_complete(xml_of(head, devices), "g.xml");
+  auto d = parse_complete(modules_xml(head, devices), "g.xml");
   EXPECT_TRUE(d) << d.error().what();
   return d ? std::move(*d) : Domain{};
 }
 
-std::string refusal(const std::string& head, const std::string& devices) {
-  auto d = parse_complete(xml_of(head, devices), "g.xml");
+std::string modules_refusal(const std::string& head, const std::string& devices) {
+  auto d = parse_complete(modules_xml(head, devices), "g.xml");
   EXPECT_FALSE(d);
   return d ? "" : d.error().what();
 }
@@ -73,25 +73,28 @@ TEST(Modules, SlotsAreKeptAndFilled) {
 TEST(Modules, Refusals) {
   constexpr char kNoRoom[] = "<memory unit='MiB'>256</memory>";
   const std::string one = module_of(1024);
-  EXPECT_NE(refusal(kNoRoom, one).find("no <maxMemory slots=>"), std::string::npos);
-  EXPECT_NE(refusal(kRoom, one + one + one).find("all 2 slots"), std::string::npos);
-  EXPECT_NE(refusal(kRoom, module_of(256 * 1024)).find("nothing is left"), std::string::npos);
-  EXPECT_NE(refusal(kCells, module_of(1024 * 1024)).find("more than <maxMemory>"),
+  EXPECT_NE(modules_refusal(kNoRoom, one).find("no <maxMemory slots=>"), std::string::npos);
+  EXPECT_NE(modules_refusal(kRoom, one + one + one).find("all 2 slots"), std::string::npos);
+  EXPECT_NE(modules_refusal(kRoom, module_of(256 * 1024)).find("nothing is left"),
             std::string::npos);
-  EXPECT_NE(refusal(kCells, module_of(1024, "<node>2</node>")).find("<node>"), std::string::npos);
-  EXPECT_NE(refusal(kCells, module_of(1024, "<block>4</block>")).find("<block>"),
+  EXPECT_NE(modules_refusal(kCells, module_of(1024 * 1024)).find("more than <maxMemory>"),
             std::string::npos);
-  EXPECT_NE(refusal(kCells, "<memory model='nvdimm'/>").find("model 'nvdimm'"), std::string::npos);
+  EXPECT_NE(modules_refusal(kCells, module_of(1024, "<node>2</node>")).find("<node>"),
+            std::string::npos);
+  EXPECT_NE(modules_refusal(kCells, module_of(1024, "<block>4</block>")).find("<block>"),
+            std::string::npos);
+  EXPECT_NE(modules_refusal(kCells, "<memory model='nvdimm'/>").find("model 'nvdimm'"),
+            std::string::npos);
   const std::string taken = module_of(1024, "", "<address type='dimm' slot='1'/>");
-  EXPECT_NE(refusal(kCells, taken + taken).find("slot is taken"), std::string::npos);
-  EXPECT_NE(
-      refusal("<maxMemory slots='2' unit='MiB'>64</maxMemory><memory unit='MiB'>64</memory>", "")
-          .find("<maxMemory>"),
-      std::string::npos);
+  EXPECT_NE(modules_refusal(kCells, taken + taken).find("slot is taken"), std::string::npos);
+  EXPECT_NE(modules_refusal(
+                "<maxMemory slots='2' unit='MiB'>64</maxMemory><memory unit='MiB'>64</memory>", "")
+                .find("<maxMemory>"),
+            std::string::npos);
 }
 
 TEST(Modules, ComeAndGo) {
-  const std::string xml = xml_of(kRoom, module_of(65536));
+  const std::string xml = modules_xml(kRoom, module_of(65536));
   const Domain d = complete_of(kRoom, module_of(65536));
   auto more = add_device(d, module_of(32768), "module.xml");
   ASSERT_TRUE(more) << more.error().what();

@@ -17,7 +17,7 @@ const std::string kXml =
     "<interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='br0'/>"
     "<model type='virtio'/></interface></devices></domain>";
 
-Domain running() {
+Domain updated_guest() {
   auto d = parse_complete(kXml, "g.xml");
   EXPECT_TRUE(d) << d.error().what();
   return d ? std::move(*d) : Domain{};
@@ -32,47 +32,51 @@ std::string nic(const std::string& inside, const std::string& bridge = "br0") {
          "'/>" + inside + "</interface>";
 }
 
-std::string refusal(const std::string& xml) {
-  auto plan = plan_update(running(), xml, "u.xml");
+std::string update_refusal(const std::string& xml) {
+  auto plan = plan_update(updated_guest(), xml, "u.xml");
   return plan ? "" : plan.error().what();
 }
 
 TEST(Update, TellsWhatChanges) {
-  auto other = plan_update(running(), drive("<source file='/b.iso'/>"), "u.xml");
+  auto other = plan_update(updated_guest(), drive("<source file='/b.iso'/>"), "u.xml");
   ASSERT_TRUE(other && other->drive) << other.error().what();
   EXPECT_EQ(other->drive->path, "/b.iso");
   EXPECT_EQ(other->drive->bus, "sata");
   EXPECT_TRUE(other->drive->readonly);
-  auto none = plan_update(running(), drive(""), "u.xml");
+  auto none = plan_update(updated_guest(), drive(""), "u.xml");
   ASSERT_TRUE(none && none->drive);
   EXPECT_TRUE(none->drive->path.empty());
-  auto same = plan_update(running(), drive("<source file='/a.iso'/>"), "u.xml");
+  auto same = plan_update(updated_guest(), drive("<source file='/a.iso'/>"), "u.xml");
   EXPECT_TRUE(same && !same->drive && !same->nic);
-  auto down = plan_update(running(), nic("<link state='down'/>"), "u.xml");
+  auto down = plan_update(updated_guest(), nic("<link state='down'/>"), "u.xml");
   ASSERT_TRUE(down && down->nic);
   EXPECT_EQ(down->nic->link_up, false);
   EXPECT_EQ(down->nic->bridge, "br0");
-  auto moved = plan_update(running(), nic("", "br1"), "u.xml");
+  auto moved = plan_update(updated_guest(), nic("", "br1"), "u.xml");
   EXPECT_TRUE(moved && moved->nic && moved->nic->bridge == "br1");
-  auto up = plan_update(running(), nic("<link state='up'/>"), "u.xml");
+  auto up = plan_update(updated_guest(), nic("<link state='up'/>"), "u.xml");
   EXPECT_TRUE(up && !up->nic);
 }
 
 TEST(Update, RefusesEverythingElseWithItsPlace) {
-  EXPECT_NE(refusal(drive("<serial>x</serial>")).find("u.xml:1:1: <serial>"), std::string::npos);
-  EXPECT_NE(refusal(drive("<driver cache='none'/>")).find("<driver cache>"), std::string::npos);
-  EXPECT_NE(refusal(nic("<model type='e1000'/>")).find("<model>"), std::string::npos);
-  EXPECT_NE(refusal(nic("<mtu size='1400'/>")).find("<mtu>"), std::string::npos);
+  EXPECT_NE(update_refusal(drive("<serial>x</serial>")).find("u.xml:1:1: <serial>"),
+            std::string::npos);
+  EXPECT_NE(update_refusal(drive("<driver cache='none'/>")).find("<driver cache>"),
+            std::string::npos);
+  EXPECT_NE(update_refusal(nic("<model type='e1000'/>")).find("<model>"), std::string::npos);
+  EXPECT_NE(update_refusal(nic("<mtu size='1400'/>")).find("<mtu>"), std::string::npos);
+  EXPECT_NE(update_refusal("<disk type='file'><source file='/x'/><target dev='vda'/></disk>")
+                .find("<source>"),
+            std::string::npos);
   EXPECT_NE(
-      refusal("<disk type='file'><source file='/x'/><target dev='vda'/></disk>").find("<source>"),
-      std::string::npos);
-  EXPECT_NE(refusal("<rng model='virtio'><backend model='random'>/dev/random</backend></rng>"), "");
-  EXPECT_NE(refusal(drive("<nonsense/>")).find("not implemented"), std::string::npos);
+      update_refusal("<rng model='virtio'><backend model='random'>/dev/random</backend></rng>"),
+      "");
+  EXPECT_NE(update_refusal(drive("<nonsense/>")).find("not implemented"), std::string::npos);
 }
 
 // What a tenured that comes later reads must give what this one has.
 TEST(Update, TheElementCarriesTheChange) {
-  const Domain before = running();
+  const Domain before = updated_guest();
   auto plan = plan_update(before, drive("<source file='/b &amp; c.iso'/>"), "u.xml");
   ASSERT_TRUE(plan && plan->drive);
   auto element = device_text(kXml, plan->alias);
@@ -108,7 +112,7 @@ TEST(Update, DifferencesAreOfMeaning) {
 // A disk that has another chain: the element says it all, and nothing else of the text changes.
 TEST(Update, AChainStandsInItsElement) {
   const std::string text = std::string("<!-- </disk> of mine -->\n") + kXml;
-  const Domain before = running();
+  const Domain before = updated_guest();
   auto alias = find_device(before, "vda");
   ASSERT_TRUE(alias);
   Disk disk = only_device(before, *alias).disks.front();

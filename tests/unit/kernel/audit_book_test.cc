@@ -13,7 +13,7 @@ namespace {
 
 using State = AuditReceipt::State;
 
-AuditMessage message(const std::string& body) {
+AuditMessage book_message(const std::string& body) {
   AuditMessage made;
   made.type = 2501;
   made.body = body;
@@ -25,7 +25,7 @@ class Book : public testing::Test {
   // Adds and hands all of them to the kernel.
   AuditTickets hand(const std::vector<std::string>& bodies) {
     std::vector<AuditMessage> messages;
-    for (const std::string& body : bodies) messages.push_back(message(body));
+    for (const std::string& body : bodies) messages.push_back(book_message(body));
     AuditTickets tickets = book_.add(messages);
     while (book_.has_queued()) book_.next();
     return tickets;
@@ -118,7 +118,7 @@ TEST_F(Book, WhatIsGivenUpIsNotReportedAnyMore) {
 }
 
 TEST_F(Book, QueuedMessageOfACallerThatGaveUpIsNeverSent) {
-  AuditTickets tickets = book_.add({message("a"), message("b")});
+  AuditTickets tickets = book_.add({book_message("a"), book_message("b")});
   EXPECT_EQ(book_.next(), tickets[0]);
   book_.abandon(tickets, "stuck");
   EXPECT_EQ(tickets[0]->receipt.state, State::Unconfirmed);
@@ -152,7 +152,7 @@ TEST_F(Book, AwaitsABoundedNumberOfLateRecords) {
 
 TEST(NoAudit, SaysWhy) {
   std::unique_ptr<Audit> audit = no_audit("a container without audit");
-  std::vector<AuditReceipt> receipts = audit->send({message("a"), message("b")}, 1000);
+  std::vector<AuditReceipt> receipts = audit->send({book_message("a"), book_message("b")}, 1000);
   ASSERT_EQ(receipts.size(), 2U);
   EXPECT_EQ(receipts[1].state, State::Unsent);
   EXPECT_EQ(receipts[1].why, "a container without audit");
@@ -162,16 +162,16 @@ TEST(NoAudit, SaysWhy) {
 
 TEST(FakeAudit, ConfirmsDropsDelays) {
   FakeAudit audit;
-  EXPECT_EQ(audit.send({message("a")}, 0)[0].state, State::Confirmed);
+  EXPECT_EQ(audit.send({book_message("a")}, 0)[0].state, State::Confirmed);
   audit.set_mode(FakeAudit::Mode::Off, 1);
-  std::vector<AuditReceipt> receipts = audit.send({message("b"), message("c")}, 0);
+  std::vector<AuditReceipt> receipts = audit.send({book_message("b"), book_message("c")}, 0);
   EXPECT_EQ(receipts[0].state, State::Confirmed);
   EXPECT_EQ(receipts[1].state, State::Unsent);
   EXPECT_EQ(audit.status()->enabled, 0U);
   audit.set_mode(FakeAudit::Mode::Drop);
-  EXPECT_EQ(audit.send({message("d")}, 0)[0].state, State::Unconfirmed);
+  EXPECT_EQ(audit.send({book_message("d")}, 0)[0].state, State::Unconfirmed);
   audit.set_mode(FakeAudit::Mode::Delay);
-  EXPECT_EQ(audit.send({message("e")}, 0)[0].state, State::Unconfirmed);
+  EXPECT_EQ(audit.send({book_message("e")}, 0)[0].state, State::Unconfirmed);
   EXPECT_TRUE(audit.late().empty());
   audit.set_mode(FakeAudit::Mode::Confirm);
   ASSERT_EQ(audit.late().size(), 1U);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ledger/note.h"
+#include "tests/unit/ledger/test_signer.h"
 
 #include <gtest/gtest.h>
 
@@ -14,10 +15,6 @@ constexpr char kKnownNote[] =
     "\n"
     "\xE2\x80\x94 PeterNeumann "
     "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
-
-Signer test_signer() {
-  return *Signer::from_seed("tenure/test", std::string(32, 's'));
-}
 
 TEST(LedgerNote, OpensTheKnownNote) {
   auto key = Verifier::from_vkey(kKnownKey);

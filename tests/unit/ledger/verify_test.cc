@@ -9,13 +9,10 @@
 #include "ledger/tile.h"
 #include "ledger/writer.h"
 #include "tests/unit/ledger/memory_disk.h"
+#include "tests/unit/ledger/test_signer.h"
 
 namespace tenure::ledger {
 namespace {
-
-Signer test_signer() {
-  return *Signer::from_seed("tenure/test", std::string(32, 's'));
-}
 
 std::string entry_text(uint64_t i) {
   return "entry " + std::to_string(i);

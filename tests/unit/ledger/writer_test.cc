@@ -10,13 +10,10 @@
 #include "ledger/pending.h"
 #include "ledger/tile.h"
 #include "tests/unit/ledger/memory_disk.h"
+#include "tests/unit/ledger/test_signer.h"
 
 namespace tenure::ledger {
 namespace {
-
-Signer test_signer() {
-  return *Signer::from_seed("tenure/test", std::string(32, 's'));
-}
 
 std::unique_ptr<Ledger> open(MemoryDisk& disk) {
   auto ledger = open_on(disk.storage(), test_signer(), true);

@@ -26,7 +26,7 @@ Record control(std::string_view op, std::string_view reason) {
   return record.set("op", op).set("reason", reason).set("vm-pid", 4711);
 }
 
-Record rule(std::string_view reason, uint64_t grant) {
+Record rule_record(std::string_view reason, uint64_t grant) {
   Record record(Kind::CgroupPath);
   record.set("reason", reason).set("cgroup", "/sys/fs/cgroup/tenure/web").set("path", "/dev/sdb");
   return record.set("rdev", "08:10").set("acl", "rw").set("devtype", "b").set("grant", grant);
@@ -75,8 +75,8 @@ TEST(Ours, WhatAuditDidNotConfirmIsAnEventOfTheLedger) {
 
 TEST(Ours, AFailedReleaseLeavesTheTenureOpen) {
   Feed feed;
-  feed.entry(EntryState::Confirmed, rule("allow", 3));
-  Record failed = rule("deny", 3);
+  feed.entry(EntryState::Confirmed, rule_record("allow", 3));
+  Record failed = rule_record("deny", 3);
   failed.success = false;
   feed.entry(EntryState::Confirmed, failed);
   EXPECT_EQ(feed.tenures(), Lines{"cgroup /dev/sdb 1- open"});
@@ -84,27 +84,27 @@ TEST(Ours, AFailedReleaseLeavesTheTenureOpen) {
 
 TEST(Ours, AUserOfASharedDeviceIsReleasedAlone) {
   Feed feed;
-  feed.entry(EntryState::Confirmed, rule("allow", 3));
-  feed.entry(EntryState::Confirmed, rule("allow", 4));
-  feed.entry(EntryState::Confirmed, rule("deny", 4));
+  feed.entry(EntryState::Confirmed, rule_record("allow", 3));
+  feed.entry(EntryState::Confirmed, rule_record("allow", 4));
+  feed.entry(EntryState::Confirmed, rule_record("deny", 4));
   EXPECT_EQ(feed.tenures(), (Lines{"cgroup /dev/sdb 1- open", "cgroup /dev/sdb 2-3 deny exact"}));
 }
 
 TEST(Ours, AStopInTheLedgerDoesNotEndWhatWasNotReleased) {
   Feed feed;
-  feed.entry(EntryState::Confirmed, rule("allow", 3));
+  feed.entry(EntryState::Confirmed, rule_record("allow", 3));
   feed.entry(EntryState::Confirmed, control("start", "booted"));
   feed.entry(EntryState::Confirmed, control("stop", "destroyed"));  // 3
   EXPECT_EQ(feed.tenures(), Lines{"cgroup /dev/sdb 1- open"});
   EXPECT_EQ(feed.runs(), Lines{"1 booted 2-3 destroyed"});
-  feed.entry(EntryState::Confirmed, rule("deny", 3));  // 4
+  feed.entry(EntryState::Confirmed, rule_record("deny", 3));  // 4
   EXPECT_EQ(feed.tenures(), Lines{"cgroup /dev/sdb 1-4 deny exact"});
 }
 
 TEST(Ours, AFailedStartKeepsWhatWasReallyGrantedAndReleased) {
   Feed feed;
-  feed.entry(EntryState::Confirmed, rule("allow", 3));
-  feed.entry(EntryState::Confirmed, rule("deny", 3));
+  feed.entry(EntryState::Confirmed, rule_record("allow", 3));
+  feed.entry(EntryState::Confirmed, rule_record("deny", 3));
   Record failed = control("start", "booted");
   failed.success = false;
   feed.entry(EntryState::Confirmed, failed);
@@ -115,7 +115,7 @@ TEST(Ours, AFailedStartKeepsWhatWasReallyGrantedAndReleased) {
 TEST(Ours, ARefusedStartDoesNotTouchARunningGuest) {
   Feed feed;
   feed.entry(EntryState::Confirmed, control("start", "booted"));
-  feed.entry(EntryState::Confirmed, rule("allow", 3));
+  feed.entry(EntryState::Confirmed, rule_record("allow", 3));
   Record refused(Kind::Refusal);
   refused.set("op", "start").success = false;
   feed.entry(EntryState::Confirmed, refused);
@@ -137,8 +137,8 @@ TEST(Ours, DenialsAndDriftAreNoTenures) {
 
 TEST(Ours, RecoveryReleasesWithinBounds) {
   Feed feed;
-  feed.entry(EntryState::Confirmed, rule("allow", 3));  // 1
-  Record gone = rule("recovered", 3);
+  feed.entry(EntryState::Confirmed, rule_record("allow", 3));  // 1
+  Record gone = rule_record("recovered", 3);
   gone.set("bound-from", 20'000).set("bound-to", 90'000);
   feed.second = 95;
   feed.entry(EntryState::Confirmed, gone);
@@ -148,8 +148,8 @@ TEST(Ours, RecoveryReleasesWithinBounds) {
 
 TEST(Ours, RecoveryConfirmsAGrantWithoutAResult) {
   Feed feed;
-  feed.entry(EntryState::Intent, rule("allow", 0), false);
-  feed.entry(EntryState::Confirmed, rule("recovered", 0));
+  feed.entry(EntryState::Intent, rule_record("allow", 0), false);
+  feed.entry(EntryState::Confirmed, rule_record("recovered", 0));
   EXPECT_EQ(feed.tenures(), Lines{"cgroup /dev/sdb 2- open"});
   EXPECT_TRUE(feed.book.open_intents().empty());
 }
@@ -181,12 +181,12 @@ TEST(Ours, TheSameEventFromTwoSourcesCountsOnce) {
     feed.line(trail::type_name(trail::spec(record.kind).type),
               "pid=1 msg='" + trail::encode(other).value() + " res=success'");
   };
-  both(rule("allow", 3));
+  both(rule_record("allow", 3));
   both(disk("attach", "?", "/dev/sdb", 4));
   both(control("start", "booted"));
   both(disk("update", "/dev/sdb", "/dev/sdc", 4));
   both(disk("detach", "/dev/sdc", "?", 4));
-  both(rule("recovered", 3));
+  both(rule_record("recovered", 3));
   both(control("stop", "destroyed"));
   EXPECT_EQ(feed.tenures(),
             (Lines{"cgroup /dev/sdb 1-6 recovered exact", "disk /dev/sdb 2-4 update exact",

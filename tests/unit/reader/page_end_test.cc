@@ -20,7 +20,7 @@ namespace {
 
 using Found = std::vector<std::pair<uint32_t, uint32_t>>;
 
-Found found_by(const ScanPath& path, std::string_view block) {
+Found spans_by(const ScanPath& path, std::string_view block) {
   ScanResult result;
   path.scan(block, result);
   Found spans;
@@ -40,9 +40,9 @@ TEST(PageEnd, NoScanReadsBehindItsBlock) {
         std::string text(size, 'x');
         text += word.substr(0, cut);
         const std::string_view block = page.put(text);
-        const Found portable = found_by(scan_paths().back(), block);
+        const Found portable = spans_by(scan_paths().back(), block);
         for (const ScanPath& path : scan_paths())
-          ASSERT_EQ(found_by(path, block), portable) << path.name << ": " << text;
+          ASSERT_EQ(spans_by(path, block), portable) << path.name << ": " << text;
       }
     }
   }
@@ -56,7 +56,7 @@ TEST(PageEnd, NoCandidateReadsBehindItsBlock) {
       std::string text;
       while (text.size() < size) text += pair;
       text.resize(size);
-      for (const ScanPath& path : scan_paths()) found_by(path, page.put(text));
+      for (const ScanPath& path : scan_paths()) spans_by(path, page.put(text));
     }
   }
 }

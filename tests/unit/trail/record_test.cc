@@ -10,11 +10,11 @@
 namespace tenure::trail {
 namespace {
 
-constexpr std::string_view kUuid = "6fe7fc2a-cc7c-4d6c-bb44-e1c7d275e875";
+constexpr std::string_view kRecordUuid = "6fe7fc2a-cc7c-4d6c-bb44-e1c7d275e875";
 
 Record disk() {
   Record record(Kind::Disk);
-  record.set("virt", "kvm").set("reason", "start").set("vm", "anchor").set("uuid", kUuid);
+  record.set("virt", "kvm").set("reason", "start").set("vm", "anchor").set("uuid", kRecordUuid);
   record.set("old-disk", "?").set("new-disk", "/dev/loop0");
   return record;
 }
@@ -31,7 +31,10 @@ TEST(Encode, WritesLibvirtsKeysInLibvirtsOrderAndOursAfterThem) {
 
 TEST(Encode, OrderOfSetDoesNotMatter) {
   Record other(Kind::Disk);
-  other.set("new-disk", "/dev/loop0").set("old-disk", "?").set("uuid", kUuid).set("vm", "anchor");
+  other.set("new-disk", "/dev/loop0")
+      .set("old-disk", "?")
+      .set("uuid", kRecordUuid)
+      .set("vm", "anchor");
   other.set("reason", "start").set("virt", "kvm");
   EXPECT_EQ(encode(other).value(), encode(disk()).value());
 }
@@ -54,7 +57,7 @@ TEST(Encode, RefusesAKeyThatTheKindHasNot) {
 
 TEST(Encode, RefusesARecordWithoutAMandatoryKey) {
   Record record(Kind::Vcpu);
-  record.set("virt", "kvm").set("reason", "start").set("vm", "a").set("uuid", kUuid);
+  record.set("virt", "kvm").set("reason", "start").set("vm", "a").set("uuid", kRecordUuid);
   record.set("old-vcpu", 0);
   EXPECT_EQ(encode(record).error().what(), "encode vcpu record: new-vcpu: is missing");
 }
