@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reader/pipeline.h"
 
-#include <sys/wait.h>
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include "ledger/ledger.h"
-#include "reader/byte_stream.h"
 #include "reader/scan.h"
 #include "reader/segment.h"
+#include "reader/shared_stream.h"
 
 namespace tenure::reader {
 namespace {
 
-constexpr size_t kBlock = kSegment;       // of a stream
 constexpr size_t kLedgerArena = 1 << 18;  // bytes of entries in one batch
 constexpr size_t kTasksAhead = 8;         // how far reading may run ahead of understanding
 constexpr size_t kBatchesAhead = 8;       // of one stream
@@ -30,31 +28,46 @@ constexpr size_t kBatchesAhead = 8;       // of one stream
 struct Task {
   uint32_t source = 0;
   uint64_t segment = 0;
+  bool shared = false;  // two threads may do it together
 };
 
 // What the threads have read, handed over in the order of the tasks.
 class Handover {
  public:
-  explicit Handover(size_t tasks) : slots_(tasks) {}
-
-  // Next task for a worker; nullopt at the end. Waits while the workers are too far ahead.
-  std::optional<size_t> claim() {
-    std::unique_lock lock(mutex_);
-    moved_.wait(lock,
-                [&] { return stopped_ || next_ >= slots_.size() || next_ < taken_ + kTasksAhead; });
-    if (stopped_ || next_ >= slots_.size())
-      return std::nullopt;
-    return next_++;
+  explicit Handover(const std::vector<Task>& tasks) : slots_(tasks.size()) {
+    for (size_t i = 0; i < tasks.size(); ++i) slots_[i].wants_help = tasks[i].shared;
   }
 
-  // False if nobody wants more. A stream that is ahead of its turn waits here.
-  bool put(size_t task, Batch batch) {
+  // What a worker shall do next: a task of its own, or help with one; nullopt at the end. Waits
+  // while the workers are too far ahead.
+  std::optional<size_t> claim() {
+    std::unique_lock lock(mutex_);
+    std::optional<size_t> task;
+    moved_.wait(lock, [&] { return stopped_ || (task = claimable()) || next_ >= slots_.size(); });
+    if (stopped_ || !task)
+      return std::nullopt;
+    if (*task == next_)
+      ++next_;
+    else
+      slots_[*task].wants_help = false;
+    ++slots_[*task].workers;
+    return task;
+  }
+
+  // Batches of one task come in the order of their turns, 0 first. False if nobody wants more. A
+  // stream that is ahead waits here.
+  bool put(size_t task, uint64_t turn, Batch batch) {
     std::unique_lock lock(mutex_);
     Slot& slot = slots_[task];
-    moved_.wait(lock, [&] { return stopped_ || slot.batches.size() < kBatchesAhead; });
+    moved_.wait(lock, [&] {
+      return stopped_ || (slot.turn == turn && slot.batches.size() < kBatchesAhead);
+    });
     if (stopped_)
       return false;
     slot.batches.push_back(std::move(batch));
+    ++slot.turn;
+    if (slot.workers > 1)
+      moved_.notify_all();
     if (task == taken_)
       ready_.notify_one();
     return true;
@@ -62,8 +75,8 @@ class Handover {
 
   void finish(size_t task) {
     const std::scoped_lock lock(mutex_);
-    slots_[task].done = true;
-    if (task == taken_)
+    slots_[task].wants_help = false;
+    if (--slots_[task].workers == 0 && task == taken_)
       ready_.notify_one();
   }
 
@@ -72,7 +85,8 @@ class Handover {
     std::unique_lock lock(mutex_);
     while (taken_ < slots_.size()) {
       Slot& slot = slots_[taken_];
-      ready_.wait(lock, [&] { return !slot.batches.empty() || slot.done; });
+      const auto done = [&] { return taken_ < next_ && slot.workers == 0; };
+      ready_.wait(lock, [&] { return !slot.batches.empty() || done(); });
       if (!slot.batches.empty()) {
         Batch batch = std::move(slot.batches.front());
         slot.batches.pop_front();
@@ -95,8 +109,21 @@ class Handover {
  private:
   struct Slot {
     std::deque<Batch> batches;
-    bool done = false;
+    uint64_t turn = 0;  // of the batch that comes next
+    unsigned workers = 0;
+    bool wants_help = false;
   };
+
+  // The next task, if it is not too far ahead; else one that was begun and wants help.
+  std::optional<size_t> claimable() const {
+    if (next_ < slots_.size() && next_ < taken_ + kTasksAhead)
+      return next_;
+    for (size_t task = taken_; task < next_; ++task)
+      if (slots_[task].wants_help)
+        return task;
+    return std::nullopt;
+  }
+
   std::mutex mutex_;
   std::condition_variable moved_;  // for the workers
   std::condition_variable ready_;  // for the one that takes
@@ -116,44 +143,6 @@ void put_error(const Put& put, const std::string& what) {
 
 BlockPlace place_of(const Source& source, uint32_t index) {
   return {.source_name = source.name, .source = index, .growing = source.growing};
-}
-
-// The end of the last whole line in `block`; its size where what follows is longer than any record,
-// so that at most kMaxLine bytes are carried on.
-size_t whole_lines(std::string_view block, DamageLog& damage, std::string_view name) {
-  const size_t newline = block.rfind('\n');
-  const size_t end = newline == std::string_view::npos ? 0 : newline + 1;
-  if (block.size() - end <= kMaxLine)
-    return end;
-  damage.add(DamageKind::NoLineEnd, std::string(name));
-  return block.size();
-}
-
-void read_stream(Source& source, uint32_t index, ReadBuffer& buffer, const Put& put) {
-  auto stream = open_content(fd_stream(std::move(source.fd), source.name), source.name);
-  if (!stream)
-    return put_error(put, stream.error().what());
-  BlockPlace place = place_of(source, index);
-  char* const read_to = buffer.data() + kMaxLine;  // aligned; the line begun stands in front of it
-  size_t carried = 0;
-  for (bool more = true; more;) {
-    // What is there is passed on at once: a slow pipe's records must not wait for a full block.
-    const auto got = (*stream)->read(read_to, kBlock);
-    more = got && *got > 0;
-    const std::string_view block(read_to - carried, carried + (more ? *got : 0));
-    DamageLog damage;
-    if (!got)
-      damage.add(DamageKind::ReadError, got.error().what());
-    place.last = !more;
-    const size_t end = more ? whole_lines(block, damage, source.name) : block.size();
-    Batch batch = decode_block(block.substr(0, end), place);
-    batch.damage.merge(damage);
-    if (!put(std::move(batch)))
-      return;
-    carried = block.size() - end;
-    std::memmove(read_to - carried, block.data() + end, carried);
-    place.offset += end;
-  }
 }
 
 void read_ledger(const Source& source, uint32_t index, const Put& put) {
@@ -186,17 +175,6 @@ void read_ledger(const Source& source, uint32_t index, const Put& put) {
     put_error(put, read.error().what());
 }
 
-// Ends with the journalctl that fed the stream; its failure is a read error.
-void reap(const Source& source, const Put& put) {
-  if (source.pid == 0)
-    return;
-  int status = 0;
-  while (::waitpid(source.pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (status != 0)
-    put_error(put, "journalctl failed: its message stands above");
-}
-
 class Reader {
  public:
   Reader(SourceSet& set, const ReadOptions& options) : set_(set), options_(options) {
@@ -204,12 +182,15 @@ class Reader {
       const Source& source = set_.sources[i];
       total_ += source.size;
       const uint64_t count = source.kind == SourceKind::Log ? segment_count(source.size) : 1;
-      for (uint64_t segment = 0; segment < count; ++segment) tasks_.push_back({i, segment});
+      const bool shared = source.kind == SourceKind::Stream;
+      for (uint64_t segment = 0; segment < count; ++segment)
+        tasks_.push_back({.source = i, .segment = segment, .shared = shared});
+      streams_.push_back(shared ? std::make_unique<SharedStream>(set_.sources[i]) : nullptr);
     }
   }
 
   Result<> run(const std::function<bool(Batch)>& each) {
-    Handover handover(tasks_.size());
+    Handover handover(tasks_);
     std::vector<std::jthread> threads;
     for (size_t i = 0; i < thread_count(); ++i) {
       threads.emplace_back([this, &handover] { work(handover); });
@@ -229,25 +210,29 @@ class Reader {
  private:
   size_t thread_count() const {
     const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
-    return std::min<size_t>(options_.threads != 0 ? options_.threads : cores, tasks_.size());
+    const auto helped = static_cast<size_t>(std::ranges::count(tasks_, true, &Task::shared));
+    return std::min<size_t>(options_.threads != 0 ? options_.threads : cores,
+                            tasks_.size() + helped);
   }
 
   void work(Handover& handover) {
     ReadBuffer buffer;
     while (const std::optional<size_t> task = handover.claim()) {
-      const Put put = [&](Batch batch) { return handover.put(*task, std::move(batch)); };
-      do_task(tasks_[*task], buffer, put);
+      do_task(handover, *task, buffer);
       handover.finish(*task);
     }
   }
 
-  void do_task(const Task& task, ReadBuffer& buffer, const Put& put) {
-    Source& source = set_.sources[task.source];
-    if (source.kind == SourceKind::Ledger)
-      return read_ledger(source, task.source, put);
-    if (source.kind == SourceKind::Stream) {
-      read_stream(source, task.source, buffer, put);
-      return reap(source, put);
+  void do_task(Handover& handover, size_t number, ReadBuffer& buffer) {
+    const Task& task = tasks_[number];
+    const Source& source = set_.sources[task.source];
+    if (source.kind == SourceKind::Stream)
+      return read_stream(handover, number, buffer);
+    if (source.kind == SourceKind::Ledger) {
+      uint64_t turn = 0;
+      return read_ledger(source, task.source, [&](Batch batch) {
+        return handover.put(number, turn++, std::move(batch));
+      });
     }
     const Segment segment =
         read_segment(source.fd.get(), source.name, source.size, task.segment, buffer);
@@ -257,12 +242,26 @@ class Reader {
     Batch batch = decode_block(segment.bytes, place);
     batch.bytes = kSegment;
     batch.damage.merge(segment.damage);
-    put(std::move(batch));
+    handover.put(number, 0, std::move(batch));
+  }
+
+  void read_stream(Handover& handover, size_t number, ReadBuffer& buffer) {
+    const uint32_t source = tasks_[number].source;
+    BlockPlace place = place_of(set_.sources[source], source);
+    while (const auto block = streams_[source]->next(buffer)) {
+      place.offset = block->offset;
+      place.last = block->last;
+      Batch batch = decode_block(block->bytes, place);
+      batch.damage.merge(block->damage);
+      if (!handover.put(number, block->turn, std::move(batch)))
+        return;
+    }
   }
 
   SourceSet& set_;
   const ReadOptions& options_;
   std::vector<Task> tasks_;
+  std::vector<std::unique_ptr<SharedStream>> streams_;  // of the sources that are streams
   uint64_t total_ = 0;
 };
 

@@ -2,7 +2,7 @@
 // Reads all sources over all cores and hands out their records in the order of the stream. Plain
 // files are cut into segments that are read by position (never mapped: a file that shrinks must not
 // kill us, and taking a mapping of a gigabyte down costs what the copy did); everything else is one
-// task a source, in parallel with the others.
+// task a source, in parallel with the others. Threads that have nothing else to do share a stream.
 #pragma once
 
 #include <cstdint>

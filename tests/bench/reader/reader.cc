@@ -3,6 +3,8 @@
 // every line reader stands on: a loop over memchr.
 //   bench_reader --generate BYTES SHARE FILE [SEED]   a log, SHARE (0..1) of whose bytes are VIRT_
 //   bench_reader --memchr FILE                        counts its lines
+//   bench_reader --splice FILE                        to standard output, a pipe, without a copy
+//   bench_reader --drain                              standard input, a pipe, to nowhere, likewise
 //   bench_reader --time COMMAND…                      "REAL CPU PEAK": seconds, seconds, MiB
 //   resident
 #include <benchmark/benchmark.h>
@@ -109,6 +111,17 @@ int count_lines(const char* path) {
   return 0;
 }
 
+// splice(2) until the end; one of both is a pipe.
+int move_all(int from, int to) {
+  constexpr size_t kAtOnce = 1 << 20;
+  ::fcntl(from, F_SETPIPE_SZ, kAtOnce);
+  ssize_t moved = 0;
+  do {
+    moved = ::splice(from, nullptr, to, nullptr, kAtOnce, 0);
+  } while (moved > 0);
+  return moved == 0 ? 0 : 1;
+}
+
 // Its output goes to /dev/null.
 int time_command(char** command) {
   const auto began = std::chrono::steady_clock::now();
@@ -144,6 +157,10 @@ int main(int argc, char** argv) {
   }
   if (word == "--memchr" && argc == 3)
     return count_lines(argv[2]);
+  if (word == "--splice" && argc == 3)
+    return move_all(::open(argv[2], O_RDONLY | O_CLOEXEC), STDOUT_FILENO);
+  if (word == "--drain")
+    return move_all(STDIN_FILENO, ::open("/dev/null", O_WRONLY | O_CLOEXEC));
   if (word == "--time" && argc >= 3)
     return time_command(argv + 2);
   benchmark::Initialize(&argc, argv);

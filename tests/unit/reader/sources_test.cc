@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files in every form and order come out as the same records; whatever is wrong with them is told.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <array>
+#include <thread>
+
+#include "base/file.h"
 #include "reader/byte_stream.h"
+#include "reader/pipeline.h"
 #include "reader/segment.h"
 #include "tests/unit/reader/scratch.h"
 
@@ -29,6 +37,41 @@ std::vector<uint64_t> serials(const std::vector<std::string>& paths) {
   EXPECT_TRUE(set && read_everything(std::move(*set), options));
   return out;
 }
+
+// While it lives, `fd` is our standard input.
+class AsInput {
+ public:
+  explicit AsInput(UniqueFd fd) { ::dup2(fd.get(), STDIN_FILENO); }
+  AsInput(const AsInput&) = delete;
+  AsInput& operator=(const AsInput&) = delete;
+  ~AsInput() { ::dup2(saved_.get(), STDIN_FILENO); }
+
+ private:
+  UniqueFd saved_{::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)};
+};
+
+// A pipe that a thread of its own writes `text` to, in pieces of all sizes.
+class Pipe {
+ public:
+  explicit Pipe(const std::string& text) {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    out_ = UniqueFd(ends[0]);
+    writer_ = std::jthread([&text, in = UniqueFd(ends[1])] {
+      size_t piece = 1;
+      for (size_t at = 0; at < text.size(); at += piece) {
+        piece = std::min(piece * 7 % 300'007, text.size() - at);
+        if (!write_all(in.get(), std::string_view(text).substr(at, piece), "pipe"))
+          break;  // nobody reads any more
+      }
+    });
+  }
+  UniqueFd take() { return std::move(out_); }
+
+ private:
+  UniqueFd out_;
+  std::jthread writer_;
+};
 
 std::vector<uint64_t> numbers(uint64_t from, uint64_t to) {
   std::vector<uint64_t> out;
@@ -136,13 +179,8 @@ TEST(Sources, DamagedCompressionIsToldAndTheRestRead) {
 TEST(Sources, StandardInputIsASource) {
   const Scratch scratch;
   const std::string path = scratch.write("in", gzip(lines(0, 7)));
-  const int saved = ::dup(STDIN_FILENO);
-  FILE* in = std::fopen(path.c_str(), "r");
-  ::dup2(::fileno(in), STDIN_FILENO);
+  const AsInput input(UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)));
   EXPECT_EQ(serials({"-"}), numbers(0, 7));
-  ::dup2(saved, STDIN_FILENO);
-  ::close(saved);
-  std::fclose(in);
 }
 
 TEST(Segments, TileAFileWhateverItsLines) {
@@ -264,6 +302,39 @@ TEST(Pipeline, ManyThreadsKeepTheOrder) {
   std::vector<std::string> one = texts(read_logs({scratch.path("")}, 1));
   EXPECT_GT(one.size(), 10000U);
   EXPECT_EQ(texts(read_logs({scratch.path("")}, 7)), one);
+}
+
+TEST(Pipeline, ThreadsReadAPipeInTurnsAndKeepTheOrder) {
+  const std::string text = lines(0, 60'000);
+  Pipe pipe(text);
+  const AsInput input(pipe.take());
+  EXPECT_EQ(serials({"-"}), numbers(0, 60'000));
+}
+
+TEST(Pipeline, ThreadsShareTheLastOfManyStreams) {
+  const Scratch scratch;
+  for (int i = 0; i < 5; ++i)
+    scratch.write("a.log." + std::to_string(5 - i), gzip(lines(i * 5000, 5000)));
+  const std::vector<std::string> one = texts(read_logs({scratch.path("")}, 1));
+  EXPECT_EQ(one.size(), 25'000U);
+  for (const unsigned threads : {2U, 7U})
+    EXPECT_EQ(texts(read_logs({scratch.path("")}, threads)), one);
+}
+
+TEST(Pipeline, WhoWantsNoMoreEndsAStream) {
+  ::signal(SIGPIPE, SIG_IGN);  // the writer's; its end is seen by EPIPE
+  const std::string text = lines(0, 60'000);
+  {
+    Pipe pipe(text);
+    const AsInput input(pipe.take());
+    auto set = open_sources({.logs = {"-"}});
+    ASSERT_TRUE(set) << set.error().what();
+    size_t batches = 0;
+    EXPECT_TRUE(read_sources(*set, {.threads = 4, .progress = {}},
+                             [&](const Batch&) { return ++batches < 3; }));
+    EXPECT_EQ(batches, 3U);
+  }
+  ::signal(SIGPIPE, SIG_DFL);
 }
 
 }  // namespace
