@@ -184,8 +184,6 @@ asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, reg
 
 asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   registrar::Turns::Turn turn = co_await live_.turns.next();
-  if (live_.qmp)
-    CO_TRY_OK(co_await dismiss_jobs(live_));
   CO_TRY(std::vector<std::string> lost, co_await lost_devices(live_));
   for (std::string& alias : lost) {
     std::string why = "recovered: it is not in QEMU";
