@@ -48,8 +48,7 @@ Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptio
             .qmp = std::move(qmp),
             .events = Events(context.executor),
             .turns = {},
-            .balloon_txn = {},
-            .leaving = {}},
+            .balloon_txn = {}},
       pidfd_(context.executor, pidfd.release()) {
   live_.seams->set_process(live_.state.process);
 }
@@ -157,9 +156,10 @@ asio::awaitable<void> Guest::let_go(std::string alias) {
   auto device = domain::find_device(*live_.domain, alias);
   if (ended_ || !device)
     co_return;
-  auto asked = live_.leaving.find(alias);
-  registrar::Txn txn = asked != live_.leaving.end() ? asked->second : own_txn();
-  std::string why = asked != live_.leaving.end() ? "" : "ejected by the guest";
+  auto asked = live_.state.leaving.find(alias);
+  bool was_asked = asked != live_.state.leaving.end();
+  registrar::Txn txn = was_asked ? asked->second : own_txn();
+  std::string why = was_asked ? "" : "ejected by the guest";
   Result<> done = co_await finish_detach(live_, std::move(alias), std::move(why), std::move(txn));
   if (!done)
     live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, done.error().what()));
@@ -187,7 +187,8 @@ asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   CO_TRY(std::vector<std::string> lost, co_await lost_devices(live_));
   for (std::string& alias : lost) {
     std::string why = "recovered: it is not in QEMU";
-    registrar::Txn own = txn;
+    auto asked = live_.state.leaving.find(alias);
+    registrar::Txn own = asked != live_.state.leaving.end() ? asked->second : txn;
     CO_TRY_OK(co_await finish_detach(live_, std::move(alias), std::move(why), std::move(own)));
   }
   if (live_.qmp)

@@ -262,7 +262,7 @@ Result<domain::Disk> chain_disk(const Live& live, const std::string& word) {
     return fail(Errc::Invalid, word + ": not a disk");
   if (disk->device != "disk")
     return fail(Errc::Unsupported, word + ": a drive with media has no chain that can change");
-  if (live.leaving.contains(alias))
+  if (live.state.leaving.contains(alias))
     return fail(Errc::Busy, word + ": it was asked to leave the guest");
   return *disk;
 }
