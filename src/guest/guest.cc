@@ -287,15 +287,23 @@ asio::awaitable<Result<>> Guest::finish() {
   registrar::stamp(record, live_.state.ref, cause.txn);
   std::vector<trail::Record> records{std::move(record)};
   Result<> written = co_await live_.context.journal.write(std::move(records));
-  if (!left)
-    co_return std::unexpected(std::move(left).error());
-  live_.holds = std::move(*left);
+  if (left)
+    live_.holds = std::move(*left);
+  else
+    unended_ = std::move(left).error().context("it has ended, but not every release is recorded");
   if (!live_.holds.empty())
-    co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended; see `tenure history`",
-                                           live_.holds.size()));
+    unended_ =
+        Error(Errc::Busy, fmt::format("it has ended, but {}; see `tenure status {}`, and the "
+                                      "next start of tenured tries again",
+                                      still_held(live_.holds), live_.state.ref.vm));
+  CO_TRY_OK(outcome());
   unlink_sockets(*live_.domain, live_.options);
   CO_TRY_OK(forget_run(live_.context.paths, live_.state.ref.uuid));
   co_return written;
+}
+
+Result<> Guest::outcome() const {
+  return unended_ ? fail(*unended_) : Result<>{};
 }
 
 asio::awaitable<Result<>> Guest::until_ended(std::chrono::steady_clock::time_point deadline) {
