@@ -55,6 +55,11 @@ void put_status(Out& out, const json& status) {
   for (const json& helper : status.value("helpers", json::array()))
     out.line(printable(fmt::format("  {:9} {} ({}) of {}", "helper", helper.value("kind", ""),
                                    helper.value("pid", 0), helper.value("device", ""))));
+  for (const json& tenure : status.at("tenures"))
+    if (const json& why = tenure.at("still_held"); !why.is_null())
+      out.line(
+          printable(fmt::format("  {:9} grant {} of run {}: {}", "held", tenure["grant"].dump(),
+                                tenure["run"].dump(), why.get<std::string>())));
   for (const json& difference : status.at("drift"))
     out.line(fmt::format("  {:9} {}", "drift", printable(difference.value("text", ""))));
   if (status.value("definition_differs", false))

@@ -101,7 +101,7 @@ asio::awaitable<void> look(Watch& watch, const kernel::AuditFacts& facts, asio::
   else if (kernel::log_lacks_records(facts))
     watch.journal.not_stored(cause_of(watch, state));
   else
-    watch.journal.stored_through(facts.log->last_serial);
+    co_await watch.journal.stored_in(*facts.log);
 }
 
 }  // namespace

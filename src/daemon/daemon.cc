@@ -244,9 +244,9 @@ class Daemon {
     Result<> policy = co_await record_policy(*context_, config_);
     if (!policy)
       log_line("policy: " + policy.error().what());
-    CO_TRY(auto adopted, co_await guest::recover(*context_, std::move(replay)));
-    prune_fence(adopted);
-    guests_->adopt(std::move(adopted));
+    CO_TRY(auto recovered, co_await guest::recover(*context_, std::move(replay)));
+    prune_fence(recovered.adopted);
+    guests_->adopt(std::move(recovered));
     journal_->on_loss([this] {
       auto task = [this]() -> asio::awaitable<void> { co_await guests_->act_on_audit_loss(); };
       asio::co_spawn(loop_, std::move(task), asio::detached);

@@ -36,6 +36,14 @@ Result<> forget_saved(const std::string& path) {
   return {};
 }
 
+// What was asked for is done, and recorded; whoever asked learns what is left all the same.
+Result<> ended(const Guest& guest, std::string_view op) {
+  Result<> outcome = guest.outcome();
+  if (!outcome)
+    return fail(std::move(outcome).error().context(op));
+  return outcome;
+}
+
 // A record has room for so much of what a peer made up; the rest is in no name that can exist
 // (domain::parse() bounds names, and file names are bounded by the kernel).
 std::string bounded(std::string text) {
@@ -47,8 +55,9 @@ std::string bounded(std::string text) {
 
 }  // namespace
 
-void Guests::adopt(std::vector<std::shared_ptr<Guest>> adopted) {
-  for (auto& guest : adopted) {
+void Guests::adopt(guest::Recovered recovered) {
+  left_over_ = std::move(recovered.left_over);
+  for (auto& guest : recovered.adopted) {
     watch(guest);
     // It runs: a state that is kept of it was used up, or never finished.
     if (Result<> gone = forget_saved(saved_state(guest->state().ref.uuid)); !gone)
@@ -61,7 +70,11 @@ void Guests::adopt(std::vector<std::shared_ptr<Guest>> adopted) {
 void Guests::watch(const std::shared_ptr<Guest>& guest) {
   std::string uuid = guest->state().ref.uuid;
   running_[uuid] = guest;
-  guest->watch([this, uuid] { running_.erase(uuid); });
+  guest->watch([this, uuid] {
+    auto ended = running_.extract(uuid);
+    if (!ended.empty() && !ended.mapped()->holds().empty())
+      left_over_.push_back({.ref = ended.mapped()->state().ref, .holds = ended.mapped()->holds()});
+  });
 }
 
 std::shared_ptr<Guest> Guests::running(const std::string& uuid) const {
@@ -76,6 +89,7 @@ const Definition* Guests::definition(const std::string& uuid) const {
 
 Result<GuestName> Guests::find(const std::string& guest) const {
   std::map<std::string, std::string> names;  // uuid -> name
+  for (const guest::LeftOver& left : left_over_) names[left.ref.uuid] = left.ref.vm;
   for (const auto& [uuid, definition] : definitions_.all()) names[uuid] = definition.name;
   for (const auto& [uuid, running] : running_) names[uuid] = running->state().ref.vm;
   for (const auto& [uuid, name] : starting_) names[uuid] = name;
@@ -286,7 +300,8 @@ asio::awaitable<Result<>> Guests::stop(std::string guest, std::chrono::seconds t
   std::string op = "stop";
   CO_TRY(auto found, co_await running_or_refuse(std::move(op), std::move(guest), who));
   Txn txn{.id = context_.new_txn(), .who = std::move(who)};
-  co_return co_await found->stop(std::move(txn), timeout);
+  CO_TRY_OK(co_await found->stop(std::move(txn), timeout));
+  co_return ended(*found, "stop");
 }
 
 asio::awaitable<Result<>> Guests::control(std::string verb, std::string guest, Requester who) {
@@ -388,7 +403,8 @@ asio::awaitable<Result<>> Guests::kill(std::string guest, Requester who) {
   std::string op = "kill";
   CO_TRY(auto found, co_await running_or_refuse(std::move(op), std::move(guest), who));
   Txn txn{.id = context_.new_txn(), .who = std::move(who)};
-  co_return co_await found->kill(std::move(txn));
+  CO_TRY_OK(co_await found->kill(std::move(txn)));
+  co_return ended(*found, "kill");
 }
 
 }  // namespace tenure::daemon

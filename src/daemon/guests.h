@@ -15,6 +15,8 @@
 #include "base/identity.h"
 #include "daemon/definitions.h"
 #include "guest/guest.h"
+#include "guest/recover.h"
+#include "guest/run/end_of_run.h"
 #include "guest/start.h"
 #include "registrar/replay.h"
 
@@ -46,8 +48,8 @@ class Guests {
   Guests(guest::Context& context, Definitions definitions, std::map<std::string, uint64_t> last_run)
       : context_(context), definitions_(std::move(definitions)), last_run_(std::move(last_run)) {}
 
-  // Takes over guests found by recovery and watches them.
-  void adopt(std::vector<std::shared_ptr<guest::Guest>> adopted);
+  // Takes over guests found by recovery and watches them; and what it could not end.
+  void adopt(guest::Recovered recovered);
 
   asio::awaitable<Result<GuestName>> define(std::string xml, std::string source, Requester who);
   // Busy while a state of `stop --save` is kept, unless that is to be forgotten as well.
@@ -103,6 +105,8 @@ class Guests {
   const std::map<std::string, std::shared_ptr<guest::Guest>>& all_running() const {
     return running_;
   }
+  // Of runs that have ended: what could not be taken away, until the next start of tenured.
+  const std::vector<guest::LeftOver>& left_over() const { return left_over_; }
 
  private:
   // Records that a request was refused, and why, and gives the error back.
@@ -127,6 +131,7 @@ class Guests {
   std::map<std::string, uint64_t> last_run_;                      // by uuid
   std::map<std::string, std::shared_ptr<guest::Guest>> running_;  // by uuid
   std::map<std::string, std::string> starting_;                   // uuid -> name
+  std::vector<guest::LeftOver> left_over_;
 };
 
 }  // namespace tenure::daemon

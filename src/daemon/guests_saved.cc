@@ -66,7 +66,8 @@ asio::awaitable<Result<>> Guests::to_file(std::string guest, FileRequest request
   if (!done)
     co_return std::unexpected(co_await refuse(std::move(op), std::move(name), std::move(who),
                                               done.error(), std::move(id)));
-  co_return done;
+  // A save ends the guest, which may leave something behind.
+  co_return found->outcome();
 }
 
 asio::awaitable<Result<>> Guests::stop_saving(std::string guest, Requester who) {

@@ -54,6 +54,17 @@ trail::Record record_of(const ledger::VerifyReport& report) {
   return record;
 }
 
+// A run that has ended is not compared with the kernel: what is left of it, and by which record.
+json to_json(const guest::LeftOver& left) {
+  json found = {{"name", left.ref.vm},          {"uuid", left.ref.uuid},
+                {"run", left.ref.run},          {"gone", true},
+                {"tenures", left.holds.size()}, {"differences", json::array()},
+                {"unknown", json::array()},     {"still_held", json::array()}};
+  for (const registrar::Hold& hold : left.holds)
+    found["still_held"].push_back({{"grant", hold.grant}, {"text", guest::still_held(hold)}});
+  return found;
+}
+
 // What both looks have found.
 std::vector<Difference> lasting(const LiveReport& first, const LiveReport& second) {
   std::vector<Difference> both;
@@ -138,20 +149,28 @@ asio::awaitable<json> Integrity::look_at(std::shared_ptr<guest::Guest> guest, Re
 
 asio::awaitable<Result<json>> Integrity::verify_live(std::string guest, Requester who) {
   std::vector<std::shared_ptr<guest::Guest>> chosen;
+  std::string uuid;
   if (guest.empty()) {
-    for (const auto& [uuid, running] : guests_.all_running()) chosen.push_back(running);
+    for (const auto& [each, running] : guests_.all_running()) chosen.push_back(running);
   } else {
     CO_TRY(GuestName name, guests_.find(guest));
-    auto running = guests_.running(name.uuid);
-    if (!running)
+    uuid = name.uuid;
+    auto running = guests_.running(uuid);
+    bool left = std::ranges::any_of(guests_.left_over(),
+                                    [&](const auto& one) { return one.ref.uuid == uuid; });
+    if (!running && !left)
       co_return fail(Errc::Busy, fmt::format("{} is not running", name.name));
-    chosen.push_back(std::move(running));
+    if (running)
+      chosen.push_back(std::move(running));
   }
   json reply = {{"guests", json::array()}};
   for (const auto& one : chosen) {
     json found = co_await look_at(one, who);
     reply["guests"].push_back(std::move(found));
   }
+  for (const guest::LeftOver& left : guests_.left_over())
+    if (uuid.empty() || left.ref.uuid == uuid)
+      reply["guests"].push_back(to_json(left));
   co_return reply;
 }
 

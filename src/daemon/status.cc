@@ -11,12 +11,17 @@ namespace {
 
 using nlohmann::json;
 
-json open_tenure(const registrar::Hold& hold) {
+json open_tenure(const registrar::Hold& hold, uint64_t run) {
   const model::Claim& claim = hold.claim;
-  json tenure = {{"grant", hold.grant}, {"kind", claim.kind},
-                 {"id", claim.id},      {"access", to_string(claim.access)},
-                 {"for", claim.holder}, {"rdev", nullptr},
-                 {"devtype", nullptr}};
+  json tenure = {{"grant", hold.grant},
+                 {"kind", claim.kind},
+                 {"id", claim.id},
+                 {"access", to_string(claim.access)},
+                 {"for", claim.holder},
+                 {"rdev", nullptr},
+                 {"devtype", nullptr},
+                 {"run", run},
+                 {"still_held", hold.kept.empty() ? json() : json(hold.kept)}};
   if (claim.rdev) {
     std::string rdev = rdev_hex(*claim.rdev);
     tenure["rdev"] = claim.any_minor ? rdev.substr(0, rdev.find(':')) + ":*" : rdev;
@@ -143,6 +148,10 @@ json status_of(const guest::Context& context, const Guests& guests, const DriftW
                  {"drift", json::array()},
                  {"log", guest::guest_log_path(context.paths, name.uuid)}};
   status["audit"] = audit_status(context);
+  for (const guest::LeftOver& left : guests.left_over())
+    if (left.ref.uuid == name.uuid)
+      for (const registrar::Hold& hold : left.holds)
+        status["tenures"].push_back(open_tenure(hold, left.ref.run));
   auto guest = guests.running(name.uuid);
   if (std::string saved = guests.saved_state(name.uuid); !guest && !saved.empty())
     status["saved"] = saved;
@@ -156,7 +165,8 @@ json status_of(const guest::Context& context, const Guests& guests, const DriftW
     status["uid"] = *state.uid;
   status["accel"] = guest->domain().kvm ? "kvm" : "tcg";
   add_fence(status, *guest);
-  for (const registrar::Hold& hold : guest->holds()) status["tenures"].push_back(open_tenure(hold));
+  for (const registrar::Hold& hold : guest->holds())
+    status["tenures"].push_back(open_tenure(hold, state.ref.run));
   for (const auto& [alias, helper] : state.helpers)
     status["helpers"].push_back(
         {{"device", alias}, {"kind", helper.kind}, {"pid", helper.process.pid}});

@@ -47,8 +47,7 @@ Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptio
             .qmp = std::move(qmp),
             .events = Events(context.executor),
             .turns = {},
-            .balloon_txn = {},
-            .leaving = {}},
+            .balloon_txn = {}},
       pidfd_(context.executor, pidfd.release()) {
   live_.seams->set_process(live_.state.process);
 }
@@ -156,9 +155,10 @@ asio::awaitable<void> Guest::let_go(std::string alias) {
   auto device = domain::find_device(*live_.domain, alias);
   if (ended_ || !device)
     co_return;
-  auto asked = live_.leaving.find(alias);
-  registrar::Txn txn = asked != live_.leaving.end() ? asked->second : own_txn();
-  std::string why = asked != live_.leaving.end() ? "" : "ejected by the guest";
+  auto asked = live_.state.leaving.find(alias);
+  bool was_asked = asked != live_.state.leaving.end();
+  registrar::Txn txn = was_asked ? asked->second : own_txn();
+  std::string why = was_asked ? "" : "ejected by the guest";
   Result<> done = co_await finish_detach(live_, std::move(alias), std::move(why), std::move(txn));
   if (!done)
     live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, done.error().what()));
@@ -183,12 +183,11 @@ asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, reg
 
 asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   registrar::Turns::Turn turn = co_await live_.turns.next();
-  if (live_.qmp)
-    CO_TRY_OK(co_await dismiss_jobs(live_));
   CO_TRY(std::vector<std::string> lost, co_await lost_devices(live_));
   for (std::string& alias : lost) {
     std::string why = "recovered: it is not in QEMU";
-    registrar::Txn own = txn;
+    auto asked = live_.state.leaving.find(alias);
+    registrar::Txn own = asked != live_.state.leaving.end() ? asked->second : txn;
     CO_TRY_OK(co_await finish_detach(live_, std::move(alias), std::move(why), std::move(own)));
   }
   if (live_.qmp)
@@ -287,15 +286,23 @@ asio::awaitable<Result<>> Guest::finish() {
   registrar::stamp(record, live_.state.ref, cause.txn);
   std::vector<trail::Record> records{std::move(record)};
   Result<> written = co_await live_.context.journal.write(std::move(records));
-  if (!left)
-    co_return std::unexpected(std::move(left).error());
-  live_.holds = std::move(*left);
+  if (left)
+    live_.holds = std::move(*left);
+  else
+    unended_ = std::move(left).error().context("it has ended, but not every release is recorded");
   if (!live_.holds.empty())
-    co_return fail(Errc::Busy, fmt::format("{} tenures could not be ended; see `tenure history`",
-                                           live_.holds.size()));
+    unended_ =
+        Error(Errc::Busy, fmt::format("it has ended, but {}; see `tenure status {}`, and the "
+                                      "next start of tenured tries again",
+                                      still_held(live_.holds), live_.state.ref.vm));
+  CO_TRY_OK(outcome());
   unlink_sockets(*live_.domain, live_.options);
   CO_TRY_OK(forget_run(live_.context.paths, live_.state.ref.uuid));
   co_return written;
+}
+
+Result<> Guest::outcome() const {
+  return unended_ ? fail(*unended_) : Result<>{};
 }
 
 asio::awaitable<Result<>> Guest::until_ended(std::chrono::steady_clock::time_point deadline) {

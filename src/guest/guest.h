@@ -60,7 +60,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   void watch(std::function<void()> on_ended);
 
   // ACPI shutdown; returns when the run has ended and every release is recorded. Timeout, with what
-  // to do, if the guest does not answer within `timeout`; it may still do so later.
+  // to do, if the guest does not answer within `timeout`; it may still do so later. Whether
+  // anything is left of it afterwards outcome() says, here and below.
   asio::awaitable<Result<>> stop(registrar::Txn txn, std::chrono::seconds timeout);
   // pause, resume, reboot, reset or inject-nmi (kVerbs): asks QEMU and records what came of it.
   asio::awaitable<Result<>> control(std::string verb, registrar::Txn txn, std::string why = "");
@@ -116,6 +117,9 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // What the balloon says from now on is the answer to that request.
   void set_balloon_txn(registrar::Txn txn) { live_.balloon_txn = std::move(txn); }
   bool ended() const { return ended_; }
+  // Of a run that has ended: Busy where tenures of it could not be ended, and are still among its
+  // holds().
+  Result<> outcome() const;
   // An operation on its tenures is under way, so that they and the kernel differ by design.
   bool busy() const { return ended_ || live_.turns.taken(); }
   // For who does something to it from outside of this class: nothing else happens meanwhile.
@@ -168,6 +172,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // wait for each other.
   registrar::Turns button_;
   bool ended_ = false;
+  std::optional<Error> unended_;  // of tenures that ought to have ended with it
 };
 
 // Compares what the kernel has with what the guest holds; it must not be busy().

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/text.h"
+#include "guest/change/let_go.h"
 #include "guest/change/steps.h"
 #include "guest/guest.h"
 
@@ -137,11 +138,11 @@ asio::awaitable<std::string> GuestEvents::new_mac(std::string alias) {
 
 // Whoever wanted the device out, if it is that which the guest refused; else nobody of this host.
 registrar::Txn GuestEvents::txn_of(const Story& story) {
-  auto asked = live_.leaving.find(story.device);
-  if (story.success || asked == live_.leaving.end())
+  auto asked = live_.state.leaving.find(story.device);
+  if (story.success || asked == live_.state.leaving.end())
     return {.id = live_.context.new_txn(), .who = Requester{}};
   registrar::Txn txn = asked->second;
-  live_.leaving.erase(asked);
+  forget_request(live_, story.device);
   return txn;
 }
 

@@ -7,10 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <asio/redirect_error.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/use_awaitable.hpp>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -21,6 +17,7 @@
 #include "base/file.h"
 #include "base/unix_socket.h"
 #include "guest/change/abandoned.h"
+#include "guest/run/again.h"
 #include "guest/run/answer.h"
 #include "guest/run/ask.h"
 #include "guest/run/confirm.h"
@@ -38,14 +35,6 @@ using trail::Record;
 
 constexpr auto kMonitorTimeout = 5s;
 constexpr int kKillTimeoutMs = 30'000;
-// Before each further try.
-constexpr std::array<std::chrono::milliseconds, 3> kAgain{20ms, 200ms, 1s};
-
-asio::awaitable<void> pause(Context& context, std::chrono::milliseconds delay) {
-  asio::steady_timer timer(context.executor, delay);
-  asio::error_code error;
-  co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
-}
 
 // What the kernel has of one run.
 class Recovery {
@@ -84,6 +73,8 @@ class Recovery {
 
   // False after a run() that failed before it could tell whether QEMU lives.
   bool is_known() const { return is_known_; }
+  // What could not be taken away of a run that has ended, known after run().
+  LeftOver take_left_over() { return {.ref = run_.ref, .holds = std::move(left_)}; }
 
  private:
   static Requester own_identity() {
@@ -371,6 +362,7 @@ class Recovery {
     std::vector<Hold> evidence(std::make_move_iterator(kept.begin()),
                                std::make_move_iterator(kept.end()));
     run_.holds.erase(kept.begin(), kept.end());
+    for (Hold& hold : evidence) hold.kept = "it is needed to tell what else is held";
     return evidence;
   }
 
@@ -396,19 +388,19 @@ class Recovery {
     std::vector<Hold> holds = std::move(run_.holds);
     registrar::Ending ending{
         .reason = "stop", .why = why(), .bounds = bounds(), .staying = nullptr};
-    CO_TRY(std::vector<Hold> left,
-           co_await release_all(context_, std::move(ref), std::move(txn), *seams_, std::move(holds),
-                                std::move(ending)));
+    CO_TRY(left_, co_await release_all(context_, std::move(ref), std::move(txn), *seams_,
+                                       std::move(holds), std::move(ending)));
+    std::ranges::move(evidence, std::back_inserter(left_));
     std::vector<Record> records;
     if (!run_.ended)
       records.push_back(end_record());
     Result<> written = co_await context_.journal.write(std::move(records));
-    if (!left.empty() || !evidence.empty() || !run_.pending.empty())
+    if (!left_.empty() || !run_.pending.empty())
       co_return fail(
           Errc::Busy,
           fmt::format("{} tenures could not be ended, of {} it is not known whether they "
                       "began; the next start of tenured asks again",
-                      left.size() + evidence.size(), run_.pending.size()));
+                      left_.size(), run_.pending.size()));
     CO_TRY_OK(forget_run(context_.paths, run_.ref.uuid));
     co_return written;
   }
@@ -439,6 +431,7 @@ class Recovery {
   UniqueFd pidfd_;
   bool is_known_ = false;
   std::set<uint64_t> held_by_qemu_;  // indices of intents
+  std::vector<Hold> left_;
 };
 
 Result<std::map<std::string, RunState>> states_by_uuid(Context& context) {
@@ -467,11 +460,10 @@ asio::awaitable<Result<std::map<std::string, RunState>>> states_at_last(Context&
 
 }  // namespace
 
-asio::awaitable<Result<std::vector<std::shared_ptr<Guest>>>> recover(Context& context,
-                                                                     registrar::Replay replay) {
+asio::awaitable<Result<Recovered>> recover(Context& context, registrar::Replay replay) {
   context.journal.resume(std::move(replay.gap));
   CO_TRY(auto states, co_await states_at_last(context));
-  std::vector<std::shared_ptr<Guest>> adopted;
+  Recovered recovered;
   for (const std::string& uuid : stateless_runs(context.paths))
     if (!replay.open.contains(uuid))
       states.try_emplace(uuid);
@@ -487,14 +479,16 @@ asio::awaitable<Result<std::vector<std::shared_ptr<Guest>>>> recover(Context& co
     if (!guest)
       context.log(fmt::format("{}: recovery: {}", vm, guest.error().what()));
     else if (*guest)
-      adopted.push_back(std::move(*guest));
+      recovered.adopted.push_back(std::move(*guest));
+    if (LeftOver left = recovery->take_left_over(); !left.holds.empty())
+      recovered.left_over.push_back(std::move(left));
   }
   // A state without anything open in the ledger: the daemon died before its intents were durable,
   // or after its last record. Nothing was granted, or everything is released.
   for (const auto& [uuid, state] : states)
     if (auto forgotten = forget_run(context.paths, uuid); !forgotten)
       context.log(forgotten.error().what());
-  co_return adopted;
+  co_return recovered;
 }
 
 }  // namespace tenure::guest

@@ -9,15 +9,20 @@
 #include <vector>
 
 #include "guest/guest.h"
+#include "guest/run/end_of_run.h"
 #include "registrar/replay.h"
 
 namespace tenure::guest {
 
-// The guests that live on; their watch() is not started yet. Runs that cannot be dealt with are
-// logged and stay open in the ledger, so that the next start tries again. Fails where the state of
+struct Recovered {
+  std::vector<std::shared_ptr<Guest>> adopted;  // they live on; their watch() is not started yet
+  std::vector<LeftOver> left_over;              // of ended runs
+};
+
+// Runs that cannot be dealt with are logged and stay open in the ledger, so that the next start
+// tries again. Fails where the state of
 // the runs or whether a QEMU lives cannot be read, also when asked again: then nothing true could
 // be recorded, and a daemon that went on would end guests that live.
-asio::awaitable<Result<std::vector<std::shared_ptr<Guest>>>> recover(Context& context,
-                                                                     registrar::Replay replay);
+asio::awaitable<Result<Recovered>> recover(Context& context, registrar::Replay replay);
 
 }  // namespace tenure::guest

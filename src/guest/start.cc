@@ -379,6 +379,7 @@ RunState first_state(const Context& context, const StartRequest& request,
   state.process = {};
   state.slot = 0;
   state.helpers.clear();
+  state.leaving.clear();  // nobody has asked this run's QEMU for anything
   state.started = state.suspended = false;
   state.ref = {.virt = request.domain->kvm ? "kvm" : "qemu",
                .vm = request.domain->name,

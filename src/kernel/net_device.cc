@@ -117,8 +117,8 @@ Result<LinkChange> plan_tap(const TapRequest& request) {
   return change;
 }
 
-Result<> check_applied(const std::string& ifname, const LinkChange& change) {
-  TRY(Link now, find_link(ifname));
+Result<> check_applied(uint32_t index, const std::string& ifname, const LinkChange& change) {
+  TRY(Link now, find_link(index));
   const bool as_asked = now.up == change.up && now.mac == change.mac.value_or(now.mac) &&
                         now.mtu == change.mtu.value_or(now.mtu) &&
                         now.master == change.master.value_or(now.master);
@@ -235,6 +235,7 @@ Result<> check_same_interface(int fd, const std::string& ifname, const Link& lin
 Result<NetFd> open_macvtap_queue(const std::string& ifname, const Link& link, uint32_t queues) {
   NetFd node;
   node.ifname = ifname;
+  node.index = link.index;
   node.path = fmt::format("/dev/tap{}", link.index);
   TRY(DeviceNumber dev, tap_number(ifname, link.index));
   TRY(node.fd, open_tap_node(node.path, dev));
@@ -244,22 +245,38 @@ Result<NetFd> open_macvtap_queue(const std::string& ifname, const Link& link, ui
   return node;
 }
 
+constexpr std::string_view kTunNode = "/dev/net/tun", kMacvtapNode = "/dev/tap";
+
+// That of a macvtap its node is named by; 0 if it is not known.
+uint32_t index_of(const MadeLink& made) {
+  if (made.index != 0 || !made.path.starts_with(kMacvtapNode))
+    return made.index;
+  return parse_int<uint32_t>(made.path.substr(kMacvtapNode.size())).value_or(0);
+}
+
+bool is_of_node(const Link& link, const std::string& path) {
+  return path == kTunNode                 ? link.kind == "tun"
+         : path.starts_with(kMacvtapNode) ? link.kind == "macvtap"
+                                          : true;
+}
+
 bool is_made(const Link& link, const MadeLink& made) {
-  constexpr std::string_view kMacvtapNode = "/dev/tap";
-  if (made.path.starts_with(kMacvtapNode))
-    return link.kind == "macvtap" &&
-           parse_int<uint32_t>(made.path.substr(kMacvtapNode.size())) == link.index;
   Result<MacAddress> mac = parse_mac(made.mac);
-  if (!mac)
-    return true;
-  return (link.kind == "tun" && link.mac == host_side(*mac)) ||
-         (link.kind == "macvtap" && link.mac == *mac);
+  const bool same_mac = mac && ((link.kind == "tun" && link.mac == host_side(*mac)) ||
+                                (link.kind == "macvtap" && link.mac == *mac));
+  const uint32_t index = index_of(made);
+  if (index == 0)
+    return !mac || same_mac;
+  // After a reboot the kernel counts anew: an index alone is no more than a name.
+  return link.index == index && is_of_node(link, made.path) &&
+         (link.name == made.ifname || same_mac);
 }
 
 Result<Link> find_made(const MadeLink& made) {
-  TRY(Link link, find_link(made.ifname));
+  const uint32_t index = index_of(made);
+  TRY(Link link, index != 0 ? find_link(index) : find_link(made.ifname));
   if (!is_made(link, made))
-    return fail(Errc::NotFound, "another interface has the name " + printable(made.ifname));
+    return fail(Errc::NotFound, printable(made.ifname) + " is gone, and another interface came");
   return link;
 }
 
@@ -279,10 +296,11 @@ Result<std::vector<NetFd>> open_tap(const TapRequest& request) {
     nodes.push_back(std::move(node));
   }
   TRY(Link link, find_link(ifname));
+  for (NetFd& node : nodes) node.index = link.index;
   Result<> changed = change_link(link.index, change);
   if (!changed)
     return fail(std::move(changed).error().context("tap " + ifname));
-  TRY_OK(check_applied(ifname, change));
+  TRY_OK(check_applied(link.index, ifname, change));
   return nodes;
 }
 
@@ -312,7 +330,7 @@ Result<std::vector<NetFd>> open_macvtap(const MacvtapRequest& request) {
   Result<> changed = change_link(link.index, change);
   if (!changed)
     return fail(std::move(changed).error().context("macvtap " + ifname));
-  TRY_OK(check_applied(ifname, change));
+  TRY_OK(check_applied(link.index, ifname, change));
   guard.keep();
   return nodes;
 }
@@ -323,6 +341,11 @@ Result<NetFd> open_vhost_net() {
     return fail(Error(Errc::NotFound, node.error().what() + " (modprobe vhost_net makes it)",
                       node.error().sys_errno()));
   return node;
+}
+
+Result<uint32_t> link_index(const std::string& ifname) {
+  TRY(const Link link, find_link(ifname));
+  return link.index;
 }
 
 Result<> delete_link(const MadeLink& made) {
@@ -344,9 +367,10 @@ Result<std::string> link_master(const std::string& ifname) {
   return link_name(link.master);
 }
 
-Result<Outcome> move_to_bridge(const std::string& ifname, const std::string& bridge) {
+Result<Outcome> move_to_bridge(const MadeLink& tap, const std::string& bridge) {
+  const std::string& ifname = tap.ifname;
   TRY(const Link to, find_bridge(bridge));
-  TRY(const Link link, find_link(ifname));
+  TRY(const Link link, find_made(tap));
   if (link.master == to.index)
     return Outcome::Unchanged;
   LinkChange change;
@@ -354,7 +378,7 @@ Result<Outcome> move_to_bridge(const std::string& ifname, const std::string& bri
   change.master = to.index;
   Result<> moved = change_link(link.index, change);
   if (moved)
-    moved = check_applied(ifname, change);
+    moved = check_applied(link.index, ifname, change);
   if (moved)
     return Outcome::Changed;
   change.master = link.master;

@@ -21,6 +21,7 @@ struct NetFd {
   std::string path;    // "/dev/net/tun", "/dev/tap12", "/dev/vhost-net"
   DeviceNumber rdev;   // of the node that was opened (fstat)
   std::string ifname;  // "tnr0", "macvtap0"; "" for vhost-net
+  uint32_t index = 0;  // of the interface; 0 for vhost-net
 };
 
 struct TapRequest {
@@ -53,12 +54,18 @@ Result<NetFd> open_vhost_net();
 // drivers/net/tun.c); "" for any other file, or if it cannot be read.
 std::string tun_name_of(pid_t pid, int fd);
 
+// The index of an interface; NotFound.
+Result<uint32_t> link_index(const std::string& ifname);
+
 // An interface that open_tap() or open_macvtap() made, as the records tell of it. Its name alone is
-// not enough: once it is gone another program may have given it to an interface of its own.
+// not enough: once it is gone another program, or another guest with the same MAC, may have given
+// it to an interface of its own. Until the host reboots no index of a network namespace comes again
+// (dev_new_index() in net/core/dev.c counts up; it would take 2^31 interfaces).
 struct MadeLink {
   std::string ifname;
-  std::string mac;   // of the guest; "" if it is not known
-  std::string path;  // of its node; that of a macvtap, "/dev/tap12", tells its ifindex
+  std::string mac;     // of the guest; "" if it is not known
+  std::string path;    // of its node; that of a macvtap, "/dev/tap12", tells its index
+  uint32_t index = 0;  // then its name or its MAC may have been changed; 0: not known
 };
 // RTM_DELLINK; NotFound if it is gone, also if another interface has its name by now.
 Result<> delete_link(const MadeLink& made);
@@ -69,6 +76,7 @@ Result<std::string> link_master(const std::string& ifname);
 
 // Makes a tap a port of another bridge (RTM_SETLINK, IFLA_MASTER) and reads that back; where that
 // fails it is again a port of what it was. The MTU stays. Unchanged: it was there already.
-Result<Outcome> move_to_bridge(const std::string& ifname, const std::string& bridge);
+// NotFound: it is gone.
+Result<Outcome> move_to_bridge(const MadeLink& tap, const std::string& bridge);
 
 }  // namespace tenure::kernel

@@ -186,6 +186,27 @@ Result<std::string> get_link(Request& request, const std::string& who) {
   return answer;
 }
 
+Link link_in(std::string_view answer) {
+  ifinfomsg info{};
+  memcpy(&info, answer.data(), sizeof info);
+  Link link;
+  link.index = static_cast<uint32_t>(info.ifi_index);
+  link.up = (info.ifi_flags & IFF_UP) != 0;
+  for (const Attribute& attribute : attributes(answer.substr(NLMSG_ALIGN(sizeof info)))) {
+    if (attribute.type == IFLA_IFNAME)
+      link.name = std::string(attribute.payload.substr(0, attribute.payload.find('\0')));
+    if (attribute.type == IFLA_MASTER)
+      link.master = number(attribute.payload);
+    if (attribute.type == IFLA_MTU)
+      link.mtu = number(attribute.payload);
+    if (attribute.type == IFLA_LINKINFO)
+      link.kind = kind_of(attribute.payload);
+    if (attribute.type == IFLA_ADDRESS && attribute.payload.size() == link.mac.size())
+      memcpy(link.mac.data(), attribute.payload.data(), link.mac.size());
+  }
+  return link;
+}
+
 }  // namespace
 
 Result<MacAddress> parse_mac(const std::string& text) {
@@ -207,34 +228,20 @@ Result<Link> find_link(const std::string& ifname) {
   Request request(RTM_GETLINK, 0, 0);
   request.add_name(IFLA_IFNAME, ifname);
   TRY(std::string answer, get_link(request, printable(ifname)));
-  ifinfomsg info{};
-  memcpy(&info, answer.data(), sizeof info);
-  Link link;
-  link.index = static_cast<uint32_t>(info.ifi_index);
-  link.up = (info.ifi_flags & IFF_UP) != 0;
-  for (const Attribute& attribute :
-       attributes(std::string_view(answer).substr(NLMSG_ALIGN(sizeof info)))) {
-    if (attribute.type == IFLA_MASTER)
-      link.master = number(attribute.payload);
-    if (attribute.type == IFLA_MTU)
-      link.mtu = number(attribute.payload);
-    if (attribute.type == IFLA_LINKINFO)
-      link.kind = kind_of(attribute.payload);
-    if (attribute.type == IFLA_ADDRESS && attribute.payload.size() == link.mac.size())
-      memcpy(link.mac.data(), attribute.payload.data(), link.mac.size());
-  }
-  return link;
+  return link_in(answer);
+}
+
+Result<Link> find_link(uint32_t index) {
+  Request request(RTM_GETLINK, 0, index);
+  TRY(std::string answer, get_link(request, std::to_string(index)));
+  return link_in(answer);
 }
 
 Result<std::string> link_name(uint32_t index) {
-  Request request(RTM_GETLINK, 0, index);
-  TRY(std::string answer, get_link(request, std::to_string(index)));
-  for (const Attribute& attribute :
-       attributes(std::string_view(answer).substr(NLMSG_ALIGN(sizeof(ifinfomsg))))) {
-    if (attribute.type == IFLA_IFNAME)
-      return std::string(attribute.payload.substr(0, attribute.payload.find('\0')));
-  }
-  return fail(Errc::Io, fmt::format("look up interface {}: it has no name", index));
+  TRY(Link link, find_link(index));
+  if (link.name.empty())
+    return fail(Errc::Io, fmt::format("look up interface {}: it has no name", index));
+  return std::move(link.name);
 }
 
 Result<> change_link(uint32_t index, const LinkChange& change) {

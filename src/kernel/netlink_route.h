@@ -20,6 +20,7 @@ Result<MacAddress> parse_mac(const std::string& text);
 
 struct Link {
   uint32_t index = 0;
+  std::string name;
   uint32_t master = 0;  // index of the bridge or bond it belongs to, 0 for none
   uint32_t mtu = 0;     // bytes
   bool up = false;      // IFF_UP, what the administrator wants
@@ -29,6 +30,8 @@ struct Link {
 
 // NotFound if there is no such interface; Invalid for a name that no interface can have.
 Result<Link> find_link(const std::string& ifname);
+// By its index; NotFound.
+Result<Link> find_link(uint32_t index);
 // The name of an interface; NotFound.
 Result<std::string> link_name(uint32_t index);
 

@@ -36,6 +36,7 @@ trail::EntryState entry_state(ReceiptState state) {
 constexpr size_t kResultRoom = 512;  // bytes of text
 constexpr std::string_view kCut = "...";
 constexpr size_t kMaxUnstored = 65536;  // marks of confirmed records; 1 MiB
+constexpr int64_t kFollowMs = 3000;     // for a record that is late in auditd's log
 
 // With a why= that is too long for one record cut to what fits: better a short reason than no
 // record. A byte of it takes one or two of text.
@@ -226,6 +227,43 @@ void Journal::stored_through(uint64_t serial) {
   while (!unstored_.empty() && unstored_.front().serial <= serial) unstored_.pop_front();
 }
 
+// Later than the others is not lost: what the kernel could not hand to auditd at once it tries
+// again before each new record, and neither that queue nor a record dropped from it shows in its
+// status (kauditd_retry_skb() of kernel/audit.c). So only a record whose turn has come again is
+// missed.
+asio::awaitable<void> Journal::stored_in(kernel::AuditLogTail log) {
+  if (gap_) {
+    passed_ms_ = 0;
+    co_return;
+  }
+  forget_stored(log);
+  auto passed = [this](const kernel::AuditMark& mark) { return mark.serial <= stored_serial_; };
+  if (unstored_.empty() || unstored_.front().serial > log.last_serial) {
+    passed_ms_ = 0;
+    co_return;
+  }
+  if (passed_ms_ == 0 || !passed(unstored_.front())) {
+    passed_ms_ = now_ms();
+    stored_serial_ = log.last_serial;
+  }
+  if (now_ms() - passed_ms_ < kFollowMs || log.last_serial <= stored_serial_)
+    co_return;
+  passed_ms_ = 0;
+  begin_gap({.from_ms = unstored_.front().time_ms,
+             .unstored = static_cast<uint64_t>(std::ranges::count_if(unstored_, passed)),
+             .cause = "not stored: auditd's log has newer records, and lacks what the kernel "
+                      "emitted",
+             .last_ms = now_ms()});
+  std::erase_if(unstored_, passed);
+  co_await audit_is_back(0);
+}
+
+void Journal::forget_stored(const kernel::AuditLogTail& log) {
+  std::erase_if(unstored_, [&](const kernel::AuditMark& mark) {
+    return log.serials.contains(mark.serial) || mark.time_ms <= log.from_ms;
+  });
+}
+
 void Journal::not_stored(const std::string& cause) {
   if (gap_ || options_.ledger_only || unstored_.empty())
     return;  // what audit loses now is told by the gap that is open
@@ -241,7 +279,6 @@ void Journal::not_stored(const std::string& cause) {
 // of its start. A record that was stored since the log was first seen to go on has all that behind
 // it; and what an auditd read while it was suspended is gone.
 bool Journal::is_decided(const kernel::AuditLogTail& log) {
-  constexpr int64_t kFollowMs = 3000;
   auto of_the_gap = [this](const kernel::AuditMark& mark) {
     return mark.time_ms <= gap_->stored_ms;
   };
@@ -254,10 +291,7 @@ bool Journal::is_decided(const kernel::AuditLogTail& log) {
 
 asio::awaitable<void> Journal::stored_again(kernel::AuditLogTail log) {
   collect_late();
-  auto known = [&](const kernel::AuditMark& mark) {
-    return log.serials.contains(mark.serial) || mark.time_ms <= log.from_ms;
-  };
-  std::erase_if(unstored_, known);
+  forget_stored(log);
   if (!gap_ || (!gap_->not_stored && gap_->stored_ms == 0))
     co_return;
   if (gap_->stored_ms == 0) {

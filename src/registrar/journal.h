@@ -93,6 +93,10 @@ class Journal {
   void resume_confirmed(kernel::AuditMark mark) { await_storing(mark); }
   // auditd's log has all records up to this serial, or nobody keeps one (UINT64_MAX).
   void stored_through(uint64_t serial);
+  // While no gap is open: what the end of auditd's log has, or is too new to have, is stored. What
+  // newer records have passed, and what has not followed in 3 s and by the time that one newer
+  // still is stored, is not: a gap that is over with its beginning. Call it again with each look.
+  asio::awaitable<void> stored_in(kernel::AuditLogTail log);
   // auditd's log ends before first_unstored(): a gap begins, to which the policy applies as to any
   // other. From the event loop.
   void not_stored(const std::string& cause);
@@ -137,6 +141,7 @@ class Journal {
   void begin_gap(AuditGap gap);
   void await_storing(kernel::AuditMark mark);
   void collect_late();
+  void forget_stored(const kernel::AuditLogTail& log);
   bool is_decided(const kernel::AuditLogTail& log);
   int64_t now_ms() const { return clock_.realtime_ns() / 1'000'000; }
 
@@ -160,6 +165,7 @@ class Journal {
   // Confirmed, not known to be in auditd's log; by serial, bounded.
   std::deque<kernel::AuditMark> unstored_;
   uint64_t stored_serial_ = 0;  // where the log was when it was seen to go on
+  int64_t passed_ms_ = 0;       // since when the log has newer ones than the first; 0: it has not
   std::function<void()> on_loss_;
 };
 

@@ -270,8 +270,10 @@ asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run,
     if (ending.bounds && taking.act == kernel::Outcome::Unchanged)
       set_bounds(record, *ending.bounds);
     records.push_back(std::move(record));
-    if (!taking.act)
-      left.push_back(std::move(holds[i]));
+    if (taking.act)
+      continue;
+    left.push_back(std::move(holds[i]));
+    left.back().kept = taking.act.error().what();
   }
   Result<> emitted = co_await journal.emit(std::move(records));
   // A release is never undone because its record was lost: the ledger has it, and the gap is

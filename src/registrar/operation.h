@@ -37,6 +37,7 @@ struct Txn {
 struct Hold {
   uint64_t grant = 0;
   model::Claim claim;
+  std::string kept = {};  // why release() could not end it, at its last try
 };
 
 // What the run holds beside the claim at hand: what is shared with it stays.
@@ -156,8 +157,8 @@ struct Ending {
 };
 
 // Ends tenures: acts in reverse order of their grants, then a look at what has none, then one
-// release record each; what could not be withdrawn is recorded as failed and given back. Does not
-// commit.
+// release record each; what could not be withdrawn is recorded as failed and given back, with why.
+// Does not commit.
 asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run, Txn txn,
                                                    Seams& seams, std::vector<Hold> holds,
                                                    Ending ending);

@@ -131,13 +131,14 @@ constexpr auto kNet =
                    ours("type", kWord, "kind of backend: bridge, ethernet, direct, user"),
                    ours("lower", kText, "lower device of a macvtap"), kDevice});
 
-constexpr auto kNetOpen =
-    row(resource("net"),
-        std::array{theirs("net", kWord, "MAC of the interface"),
-                   theirs("path", kText, "device node that was opened or closed"), kRdev},
-        std::array{ours("ifname", kText, "interface on the host"), kDevtype,
-                   ours("fd", kNumber, "number of the descriptor in tenured when it was opened"),
-                   kDevice});
+constexpr auto kNetOpen = row(
+    resource("net"),
+    std::array{theirs("net", kWord, "MAC of the interface"),
+               theirs("path", kText, "device node that was opened or closed"), kRdev},
+    std::array{ours("ifname", kText, "interface on the host"), kDevtype,
+               ours("fd", kNumber, "number of the descriptor in tenured when it was opened"),
+               ours("ifindex", kNumber, "the kernel's number of the interface, never given again"),
+               kDevice});
 
 constexpr auto kFs =
     row(resource("fs"),

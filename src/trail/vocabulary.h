@@ -28,6 +28,7 @@ enum class Kind : uint8_t {
   Disk,       // ours: dev=(target) access= format= devtype= rdev= depth= device= (device alias)
   Net,        // ours: ifname= bridge= type= lower= device=
   NetOpen,    // resrc=net reason=open|close; ours: ifname= devtype= fd= (in the daemon, at open)
+              // ifindex=
   Fs,         // ours: access= driver= tag= device=
   Hostdev,    // resrc=dev bus= device=; ours: access= devtype= rdev= alias=
   Chardev,    // ours: type= devtype= rdev= device=

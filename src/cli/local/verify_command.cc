@@ -112,6 +112,9 @@ std::string live_text(const nlohmann::json& guests) {
     const std::string name = printable(guest.at("name").get<std::string>());
     if (guest.at("gone").get<bool>()) {
       text += fmt::format("{}: has ended, nothing was compared\n", name);
+      for (const nlohmann::json& one : guest.value("still_held", nlohmann::json::array()))
+        text += fmt::format("still held: {}: run {}: {}\n", name, guest.at("run").dump(),
+                            printable(one.value("text", "")));
       continue;
     }
     text += fmt::format("{}: {} open tenures, {} differences from the kernel\n", name,

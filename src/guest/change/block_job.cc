@@ -149,19 +149,11 @@ class Ender {
                                                 "recorded when it does",
                                                 job_.op, kEndTimeout.count()));
     if (job_.outcome.empty())
-      note_outcome(state);
+      note_outcome(job_, reason_, state.error);
     BlockJob& kept = live_.state.jobs.at(alias_);
     kept.outcome = job_.outcome;
     kept.why = job_.why;
     co_return Result<>{};
-  }
-
-  void note_outcome(const JobState& state) {
-    job_.outcome = reason_;
-    if (state.error.empty())
-      return;
-    job_.outcome = reason_ == "cancelled" ? "cancelled" : "failed";
-    job_.why = job_.op + ": " + state.error;
   }
 
   asio::awaitable<void> dismiss() {
@@ -199,11 +191,6 @@ asio::awaitable<Result<>> end_job(Live& live, std::string alias, qemu::Command a
   co_return co_await ender->run();
 }
 
-// The word for a job that comes to its end well.
-std::string good_end(const BlockJob& job) {
-  return job.then == "pivot" ? "pivoted" : "completed";
-}
-
 qemu::Command completion_of(const BlockJob& job, const std::string& id) {
   // Cancelled without force a job that is ready finishes its copy and leaves the guest where it is
   // (qapi/block-core.json, block-job-cancel).
@@ -235,6 +222,18 @@ std::string job_id(const std::string& alias) {
 
 std::string disk_of_job(std::string_view id) {
   return id.starts_with(kPrefix) ? std::string(id.substr(kPrefix.size())) : std::string();
+}
+
+std::string good_end(const BlockJob& job) {
+  return job.then == "pivot" ? "pivoted" : "completed";
+}
+
+void note_outcome(BlockJob& job, std::string_view reason, const std::string& error) {
+  job.outcome = reason;
+  if (error.empty())
+    return;
+  job.outcome = reason == "cancelled" ? "cancelled" : "failed";
+  job.why = job.op + ": " + error;
 }
 
 void wake_job_waiters(Live& live) {
@@ -311,20 +310,6 @@ asio::awaitable<Result<json>> list_jobs(Live& live) {
                     {"bandwidth", job.value("speed", uint64_t{0})}});
   }
   co_return list;
-}
-
-asio::awaitable<Result<>> dismiss_jobs(Live& live) {
-  qemu::Command query{"query-jobs", json::object()};
-  CO_TRY(json jobs, co_await ask(live, std::move(query)));
-  for (const json& job : jobs) {
-    std::string id = job.is_object() ? text_of(job, "id") : "";
-    std::string alias = disk_of_job(id);
-    if (alias.empty() || live.state.jobs.contains(alias) || text_of(job, "status") != "concluded")
-      continue;
-    qemu::Command dismiss{"job-dismiss", {{"id", std::move(id)}}};
-    CO_TRY_OK(co_await ask(live, std::move(dismiss)));
-  }
-  co_return Result<>{};
 }
 
 asio::awaitable<Result<>> settle_jobs(Live& live) {

@@ -38,10 +38,10 @@ asio::awaitable<Result<>> limit_job(Live& live, std::string alias, uint64_t band
 // What QEMU says of the jobs of this guest: disk, op, status, done and total bytes, bandwidth.
 asio::awaitable<Result<nlohmann::json>> list_jobs(Live& live);
 
-// Dismisses the jobs that have ended and been recorded, and of which QEMU could not be told that it
-// may forget them. Before any look at its block nodes: in the filter that a pull leaves behind
-// until then QEMU 7.2 finds no child, and crashes (bdrv_refresh_filename() in block.c).
-asio::awaitable<Result<>> dismiss_jobs(Live& live);
+// The word for a job that comes to its end well.
+std::string good_end(const BlockJob& job);
+// How it has ended: as `reason` says, or by QEMU's `error` if that is not empty.
+void note_outcome(BlockJob& job, std::string_view reason, const std::string& error);
 
 // After an adoption.
 asio::awaitable<Result<>> settle_jobs(Live& live);

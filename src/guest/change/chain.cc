@@ -8,6 +8,7 @@
 
 #include "domain/change.h"
 #include "domain/text.h"
+#include "guest/change/block_look.h"
 #include "guest/change/steps.h"
 #include "guest/run/ask.h"
 #include "guest/run/confirm.h"
@@ -241,12 +242,11 @@ asio::awaitable<void> dismiss_creations(Live& live) {
 }  // namespace
 
 asio::awaitable<Result<BlockNodes>> ask_block_nodes(Live& live) {
-  BlockNodes answers;
-  qemu::Command query{"x-debug-query-block-graph", json::object()};
-  CO_TRY(answers.graph, co_await ask(live, std::move(query)));
-  query = {"query-named-block-nodes", {{"flat", true}}};
-  CO_TRY(answers.nodes, co_await ask(live, std::move(query)));
-  co_return answers;
+  std::vector<qemu::Command> queries{{"x-debug-query-block-graph", json::object()},
+                                     {"query-named-block-nodes", {{"flat", true}}}};
+  CO_TRY(std::vector<json> answers, co_await look_at_blocks(live, std::move(queries)));
+  BlockNodes known{.graph = std::move(answers[0]), .nodes = std::move(answers[1])};
+  co_return known;
 }
 
 asio::awaitable<Result<qemu::DiskChain>> look_at_chain(Live& live, domain::Disk disk) {
@@ -262,7 +262,7 @@ Result<domain::Disk> chain_disk(const Live& live, const std::string& word) {
     return fail(Errc::Invalid, word + ": not a disk");
   if (disk->device != "disk")
     return fail(Errc::Unsupported, word + ": a drive with media has no chain that can change");
-  if (live.leaving.contains(alias))
+  if (live.state.leaving.contains(alias))
     return fail(Errc::Busy, word + ": it was asked to leave the guest");
   return *disk;
 }

@@ -342,7 +342,7 @@ asio::awaitable<Result<>> finish_detach(Live& live, std::string alias, std::stri
     co_return std::unexpected(std::move(removed).error().context(alias));
   CO_TRY_OK(released);
   unlink_sockets(device, live.options);
-  live.leaving.erase(alias);
+  live.state.leaving.erase(alias);
   CO_TRY_OK(domain::remove_device(*live.domain, alias));
   lower_limits(live);
   note_detached(live.state, alias);
@@ -358,17 +358,19 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
   if (live.state.jobs.contains(alias))
     co_return fail(Errc::Busy, alias + ": a job is under way on it; see `tenure blockjob`");
   auto answer = expect_answer(live, alias);
+  bool asked_before = live.state.leaving.contains(alias);
+  note_request(live, alias, txn);
   qemu::Command command{"device_del", {{"id", alias}}};
   auto asked = co_await ask(live, std::move(command));
   // QEMU refuses to ask twice while the guest has not answered the first time; gone is gone.
-  bool again = !asked && live.leaving.contains(alias);
+  bool again = !asked && asked_before;
   bool gone = !asked && asked.error().code() == Errc::NotFound;
   if (!asked && !again && !gone) {
+    forget_request(live, alias);
     co_await record_refusal(live, holder_names(device), txn, "detach", asked.error().what());
     co_await record_kept_module(live, device, txn, asked.error().what());
     co_return std::unexpected(std::move(asked).error());
   }
-  live.leaving.insert_or_assign(alias, txn);
   std::optional<qemu::QmpEvent> event;
   if (!gone)
     event = co_await answer->wait(patience.timeout);
@@ -382,7 +384,7 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
                           : fmt::format("still held: the guest has not answered within {} ms",
                                         patience.timeout.count());
   if (event)
-    live.leaving.erase(alias);
+    forget_request(live, alias);
   co_await record_refusal(live, holder_names(device), txn, "detach", why);
   co_await record_kept_module(live, device, txn, why);
   co_return fail(event ? Errc::Busy : Errc::Timeout,

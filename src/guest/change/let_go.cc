@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/change/let_go.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
@@ -18,6 +20,12 @@ using namespace std::chrono_literals;
 constexpr auto kPatience = 2s;
 constexpr auto kPause = 10ms;
 
+void save(Live& live) {
+  Result<> saved = save_run(live.context.paths, live.state);
+  if (!saved)
+    live.context.log(fmt::format("{}: detach: {}", live.state.ref.vm, saved.error().what()));
+}
+
 bool is_closed(Live& live, const std::set<std::string>& names) {
   registrar::Others staying;
   for (const registrar::Hold& hold : live.holds)
@@ -30,6 +38,16 @@ bool is_closed(Live& live, const std::set<std::string>& names) {
 }
 
 }  // namespace
+
+void note_request(Live& live, const std::string& alias, registrar::Txn txn) {
+  live.state.leaving.insert_or_assign(alias, std::move(txn));
+  save(live);
+}
+
+void forget_request(Live& live, const std::string& alias) {
+  if (live.state.leaving.erase(alias) > 0)
+    save(live);
+}
 
 asio::awaitable<void> wait_until_closed(Live& live, const domain::Domain& device) {
   if (device.shmems.empty() && device.hostdevs.empty())

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// QEMU closes some files later than it says that a device is gone. The caller holds the guest's
-// turn.
+// A device on its way out: who asked the guest for it, and what QEMU closes later than it says that
+// the device is gone. The caller holds the guest's turn.
 #pragma once
 
 #include <asio/awaitable.hpp>
+#include <string>
 
 #include "domain/domain.h"
 #include "guest/run/live.h"
 
 namespace tenure::guest {
+
+// The guest is about to be asked for the device, or has refused. In the state of the run, so that a
+// tenured that comes after this one knows it when the guest gives the device up: a state that
+// cannot be written is logged, and takes nothing from the request.
+void note_request(Live& live, const std::string& alias, registrar::Txn txn);
+void forget_request(Live& live, const std::string& alias);
 
 // Shared memory is unmapped, and an IOMMU group closed, by QEMU's RCU thread, some milliseconds
 // after DEVICE_DELETED and object-del, and no event tells it: looks again and again, for 2 s at

@@ -9,6 +9,7 @@
 
 #include "domain/change.h"
 #include "domain/text.h"
+#include "guest/change/block_look.h"
 #include "guest/change/steps.h"
 #include "guest/change/update.h"
 #include "guest/change/update_parts.h"
@@ -43,9 +44,9 @@ Result<> note_drive(Live& live, const domain::Disk& drive) {
 }
 
 asio::awaitable<Result<qemu::DriveState>> look_at_drive(Live& live, const std::string& alias) {
-  qemu::Command query{"query-block", json::object()};
-  CO_TRY(json blocks, co_await ask(live, std::move(query)));
-  co_return qemu::drive_state(blocks, alias);
+  std::vector<qemu::Command> queries{{"query-block", json::object()}};
+  CO_TRY(std::vector<json> answers, co_await look_at_blocks(live, std::move(queries)));
+  co_return qemu::drive_state(answers.front(), alias);
 }
 
 std::shared_ptr<Events::Expected> expect_tray(Live& live, const std::string& alias, bool open) {

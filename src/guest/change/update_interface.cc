@@ -52,6 +52,15 @@ Result<model::Claim> net_claim(const Live& live, const domain::Interface& nic,
   return fail(Errc::Internal, nic.info.alias + ": nothing to claim");
 }
 
+// By the tenure of its descriptors, which knows more of it than the name.
+kernel::MadeLink tap_of(const Live& live, const std::string& alias, const std::string& ifname) {
+  for (const Hold& hold : live.holds)
+    if (hold.claim.record.kind == trail::Kind::NetOpen && hold.claim.holder == alias &&
+        hold.claim.record.get("ifname") == ifname)
+      return link_of(hold.claim);
+  return {.ifname = ifname, .mac = "", .path = ""};
+}
+
 // Moves the tap and records the tenure at the new bridge; back at the old one if that fails.
 asio::awaitable<Result<Hold>> claim_at(Live& live, const domain::Interface& now,
                                        const domain::Interface& wanted, std::string ifname,
@@ -62,7 +71,8 @@ asio::awaitable<Result<Hold>> claim_at(Live& live, const domain::Interface& now,
   std::vector<model::Claim> claims;
   claims.push_back(std::move(claim));
   CO_TRY_OK(co_await operation.intend(std::move(claims), std::nullopt));
-  auto moved = kernel::move_to_bridge(ifname, wanted.bridge);
+  const kernel::MadeLink tap = tap_of(live, now.info.alias, ifname);
+  auto moved = kernel::move_to_bridge(tap, wanted.bridge);
   Result<> done;
   if (!moved) {
     operation.refuse_unconfirmed();
@@ -71,7 +81,7 @@ asio::awaitable<Result<Hold>> claim_at(Live& live, const domain::Interface& now,
   if (done)
     done = co_await operation.conclude(std::nullopt);
   if (!done) {
-    auto back = kernel::move_to_bridge(ifname, now.bridge);
+    auto back = kernel::move_to_bridge(tap, now.bridge);
     if (!back)
       live.context.log(fmt::format("{}: {}", live.state.ref.vm, back.error().what()));
     Result<> undone = co_await operation.roll_back(std::nullopt, done.error());

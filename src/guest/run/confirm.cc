@@ -243,8 +243,11 @@ Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId
   if (file == files.end())
     return fail(not_borne_out(claim, "QEMU does not have it open"));
   std::string ifname = kernel::tun_name_of(process.pid, file->fd);
-  if (!ifname.empty())
+  if (!ifname.empty()) {
     claim.record.set("ifname", ifname);
+    if (auto index = kernel::link_index(ifname); index)
+      claim.record.set("ifindex", uint64_t{*index});
+  }
   files.erase(file);
   return {};
 }

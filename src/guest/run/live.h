@@ -28,9 +28,8 @@ struct Live {
   std::shared_ptr<qemu::Qmp> qmp;      // null: no monitor
   Events events;
   registrar::Turns turns;
-  registrar::Txn balloon_txn;  // of the last request; its id is "" if there was none
-  std::map<std::string, registrar::Txn> leaving;  // asked to go and not gone yet, by alias
-  std::map<std::string, Result<>> job_ends;       // of the last block job, by the disk's alias
+  registrar::Txn balloon_txn;                // of the last request; its id is "" if there was none
+  std::map<std::string, Result<>> job_ends;  // of the last block job, by the disk's alias
   std::vector<std::shared_ptr<asio::steady_timer>> job_waiters;  // cancelled when one ends
 };
 

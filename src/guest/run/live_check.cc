@@ -247,8 +247,7 @@ class Check {
       const model::Claim& claim = hold.claim;
       if (claim.record.kind == Kind::NetOpen && claim.rdev)
         ++nets_[*claim.rdev];
-      if (auto ifname = claim.record.get("ifname"); ifname && claim.record.kind == Kind::NetOpen)
-        ifnames_.emplace_back(*ifname);
+      links_.add(claim);
       if (claim.rdev && !rule_of(claim) && claim.record.kind != Kind::NetOpen)
         rules_.push_back({.type = claim.rdev->type,
                           .major = claim.rdev->major,
@@ -318,8 +317,7 @@ class Check {
     std::string ifname;
     if (auto net = nets_.find(*file.rdev); net != nets_.end()) {
       ifname = kernel::tun_name_of(state_.process.pid, file.fd);
-      bool ours = ifname.empty() || std::ranges::find(ifnames_, ifname) != ifnames_.end();
-      if (ours && net->second > 0) {
+      if ((ifname.empty() || links_.has(ifname)) && net->second > 0) {
         --net->second;
         return;
       }
@@ -460,7 +458,7 @@ class Check {
   bool collected_ = false;
   std::vector<AclRule> rules_;           // what may be open, besides network devices
   std::map<DeviceNumber, size_t> nets_;  // tenures of network devices without their fd so far
-  std::vector<std::string> ifnames_;
+  OwnLinks links_;
 };
 
 }  // namespace

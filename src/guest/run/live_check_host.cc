@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "kernel/host_bus.h"
+#include "kernel/net_device.h"
 
 namespace tenure::guest {
 namespace {
@@ -61,6 +62,21 @@ void check_host_devices(const LiveSubject& subject, const std::vector<kernel::Op
                         LiveReport& report) {
   for (const registrar::Hold& hold : subject.holds)
     check_device(hold.claim, files, subject.options.sysfs, report);
+}
+
+void OwnLinks::add(const model::Claim& claim) {
+  if (claim.record.kind == Kind::NetOpen && claim.record.get("ifname"))
+    links_.push_back(link_of(claim));
+}
+
+bool OwnLinks::has(const std::string& ifname) {
+  auto [known, first] = indices_.try_emplace(ifname, 0);
+  if (first)
+    known->second = kernel::link_index(ifname).value_or(0);  // it is in another network namespace
+  const uint32_t index = known->second;
+  return std::ranges::any_of(links_, [&](const kernel::MadeLink& link) {
+    return link.index != 0 && index != 0 ? link.index == index : link.ifname == ifname;
+  });
 }
 
 }  // namespace tenure::guest

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of live_check() that looks at the devices of the host which a guest holds.
+// The parts of live_check() that look at the devices and the interfaces of the host which a guest
+// holds.
 #pragma once
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include "guest/run/live_check.h"
@@ -13,5 +16,18 @@ namespace tenure::guest {
 // closed, and a PCI device that a driver of the host has now. `files` is what QEMU has open.
 void check_host_devices(const LiveSubject& subject, const std::vector<kernel::OpenFile>& files,
                         LiveReport& report);
+
+// The interfaces that a guest holds descriptors of.
+class OwnLinks {
+ public:
+  // Nothing for another claim than NetOpen.
+  void add(const model::Claim& claim);
+  // Whether the interface that has this name now is one of them.
+  bool has(const std::string& ifname);
+
+ private:
+  std::vector<kernel::MadeLink> links_;
+  std::map<std::string, uint32_t> indices_;  // by name
+};
 
 }  // namespace tenure::guest

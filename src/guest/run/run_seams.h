@@ -73,6 +73,7 @@ class RunSeams final : public registrar::Seams {
     size_t tap_claimed = 0;  // of the vectors, how many a claim has been made true for
     size_t vhost_claimed = 0;
     std::string ifname;
+    uint32_t ifindex = 0;
   };
   const std::map<std::string, NicFds>& nics() const { return nics_; }
   // Once QEMU has its copies, ours go: an interface must die with its guest, and a helper sees that
@@ -137,6 +138,9 @@ class RunSeams final : public registrar::Seams {
 
 // The device nodes that these tenures name.
 std::vector<kernel::DevNode> nodes_of(const std::vector<registrar::Hold>& holds);
+
+// The interface on the host that a NetOpen claim is of.
+kernel::MadeLink link_of(const model::Claim& claim);
 
 // The rule of a class=path or class=major claim; nullopt for others.
 std::optional<kernel::AclRule> rule_of(const model::Claim& claim);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "guest/plan/plan.h"
 #include "guest/run/run_seams.h"
 
@@ -13,14 +14,14 @@ using kernel::Outcome;
 using registrar::Others;
 using trail::Kind;
 
-namespace {
-
+// What an earlier version opened has no ifindex= in its record.
 kernel::MadeLink link_of(const model::Claim& claim) {
   auto word = [&](std::string_view key) { return std::string(claim.record.get(key).value_or("")); };
-  return {.ifname = word("ifname"), .mac = word("net"), .path = word("path")};
+  return {.ifname = word("ifname"),
+          .mac = word("net"),
+          .path = word("path"),
+          .index = parse_int<uint32_t>(word("ifindex")).value_or(0)};
 }
-
-}  // namespace
 
 Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
   uint32_t queues = nic.queues.value_or(1);
@@ -40,6 +41,7 @@ Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
     TRY(fds.tap, kernel::open_tap(request));
   }
   fds.ifname = fds.tap.front().ifname;
+  fds.ifindex = fds.tap.front().index;
   return {};
 }
 
@@ -61,6 +63,7 @@ Result<Outcome> RunSeams::open_nic(model::Claim& claim, const Others&) {
   const kernel::NetFd& fd = vhost ? fds.vhost[claimed] : fds.tap[claimed];
   ++claimed;
   claim.record.set("path", fd.path).set("rdev", rdev_hex(fd.rdev)).set("ifname", fds.ifname);
+  claim.record.set("ifindex", uint64_t{fds.ifindex});
   claim.record.set("fd", static_cast<uint64_t>(fd.fd.get()));
   claim = model::claim_of(std::move(claim.record));
   return Outcome::Changed;

@@ -23,9 +23,27 @@ std::string state_path(const Paths& paths, const std::string& uuid) {
   return run_dir(paths, uuid) + "/state.json";
 }
 
+void put_requester(json& j, const Requester& who) {
+  j.update({{"auid", who.auid},
+            {"ses", who.ses},
+            {"uid", who.uid},
+            {"pid", who.pid},
+            {"exe", who.exe},
+            {"tty", who.tty}});
+}
+
+Requester requester_in(const json& j) {
+  return {.auid = j.at("auid"),
+          .ses = j.at("ses"),
+          .uid = j.at("uid"),
+          .pid = j.at("pid"),
+          .exe = j.at("exe"),
+          .tty = j.at("tty")};
+}
+
 json to_json(const std::map<std::string, BlockJob>& jobs) {
   json list = json::array();
-  for (const auto& [alias, job] : jobs)
+  for (const auto& [alias, job] : jobs) {
     list.push_back({{"disk", alias},
                     {"op", job.op},
                     {"writes", job.writes},
@@ -33,13 +51,9 @@ json to_json(const std::map<std::string, BlockJob>& jobs) {
                     {"then", job.then},
                     {"told", job.told},
                     {"outcome", job.outcome},
-                    {"why", job.why},
-                    {"auid", job.who.auid},
-                    {"ses", job.who.ses},
-                    {"uid", job.who.uid},
-                    {"pid", job.who.pid},
-                    {"exe", job.who.exe},
-                    {"tty", job.who.tty}});
+                    {"why", job.why}});
+    put_requester(list.back(), job.who);
+  }
   return list;
 }
 
@@ -53,13 +67,23 @@ std::map<std::string, BlockJob> jobs_from_json(const json& list) {
                           .told = j.at("told"),
                           .outcome = j.at("outcome"),
                           .why = j.at("why"),
-                          .who = {.auid = j.at("auid"),
-                                  .ses = j.at("ses"),
-                                  .uid = j.at("uid"),
-                                  .pid = j.at("pid"),
-                                  .exe = j.at("exe"),
-                                  .tty = j.at("tty")}};
+                          .who = requester_in(j)};
   return jobs;
+}
+
+json to_json(const std::map<std::string, registrar::Txn>& leaving) {
+  json list = json::array();
+  for (const auto& [alias, txn] : leaving) {
+    list.push_back({{"device", alias}, {"txn", txn.id}});
+    put_requester(list.back(), txn.who);
+  }
+  return list;
+}
+
+std::map<std::string, registrar::Txn> leaving_from_json(const json& list) {
+  std::map<std::string, registrar::Txn> leaving;
+  for (const json& j : list) leaving[j.at("device")] = {.id = j.at("txn"), .who = requester_in(j)};
+  return leaving;
 }
 
 json to_json(const std::map<std::string, HelperState>& helpers) {
@@ -103,6 +127,7 @@ json to_json(const RunState& s) {
           {"suspended", s.suspended},
           {"jobs", to_json(s.jobs)},
           {"helpers", to_json(s.helpers)},
+          {"leaving", to_json(s.leaving)},
           {"boot_id", s.boot_id}};
 }
 
@@ -123,6 +148,7 @@ RunState from_json(const json& j) {
   s.suspended = j.value("suspended", false);
   s.jobs = jobs_from_json(j.value("jobs", json::array()));
   s.helpers = helpers_from_json(j.value("helpers", json::array()));
+  s.leaving = leaving_from_json(j.value("leaving", json::array()));
   s.boot_id = j.at("boot_id");
   return s;
 }

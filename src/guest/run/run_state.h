@@ -60,6 +60,9 @@ struct RunState {
   bool suspended = false;
   std::map<std::string, BlockJob> jobs;        // by the disk's alias
   std::map<std::string, HelperState> helpers;  // by the device's alias
+  // Devices that the guest was asked to give up and has not given up yet, by alias, and by whose
+  // request: it may do so after this daemon.
+  std::map<std::string, registrar::Txn> leaving;
 };
 
 // As JSON: of the state file, and in the head of a saved guest.

@@ -318,6 +318,41 @@ TEST_F(Net, AnotherInterfaceOfTheNameIsNotTheOneThatWasMade) {
   EXPECT_TRUE(delete_link(named("t0")));
 }
 
+// Two guests may have one MAC, and the kernel gives a free name to the next.
+TEST_F(Net, AnotherTapOfTheNameAndTheMacIsNotTheOneThatWasMade) {
+  run("ip link add br0 type bridge");
+  auto made = [](const NetFd& fd) {
+    return MadeLink{.ifname = fd.ifname, .mac = kMac, .path = fd.path, .index = fd.index};
+  };
+  MadeLink gone;
+  {
+    std::vector<NetFd> fds = open_tap(tap("tnr%d")).value();
+    gone = made(fds[0]);
+    EXPECT_TRUE(link_exists(gone).value());
+  }
+  std::vector<NetFd> fds = open_tap(tap("tnr%d")).value();
+  ASSERT_EQ(fds[0].ifname, gone.ifname);
+  EXPECT_FALSE(link_exists(gone).value());
+  EXPECT_EQ(move_to_bridge(gone, "br0").error().code(), Errc::NotFound);
+  EXPECT_EQ(delete_link(gone).error().code(), Errc::NotFound);
+  EXPECT_EQ(link_master(fds[0].ifname).value(), "");
+  EXPECT_TRUE(link_exists(made(fds[0])).value());
+  EXPECT_EQ(move_to_bridge(made(fds[0]), "br0").value(), Outcome::Changed);
+  gone.index = 0;  // of a record that does not have it
+  EXPECT_TRUE(link_exists(gone).value());
+}
+
+TEST_F(Net, AnInterfaceIsFoundUnderAnotherName) {
+  std::vector<NetFd> fds = open_tap(tap("t0")).value();
+  const MadeLink made{.ifname = "t0", .mac = kMac, .path = fds[0].path, .index = fds[0].index};
+  run("ip link set t0 down");
+  run("ip link set t0 name t1");
+  EXPECT_TRUE(link_exists(made).value());
+  // Neither its name nor its MAC: after a reboot another interface may have the index.
+  run("ip link set t1 address 52:54:00:00:00:01");
+  EXPECT_FALSE(link_exists(made).value());
+}
+
 TEST_F(Net, VhostNetIsOpenedOrClearlyMissing) {
   Result<NetFd> node = open_vhost_net();
   if (access("/dev/vhost-net", F_OK) == 0) {

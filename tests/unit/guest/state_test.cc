@@ -75,6 +75,31 @@ TEST_F(StateTest, HelpersAreFoundAgain) {
   EXPECT_EQ(found->helpers["fs0"].ino, 1ULL << 60U);
 }
 
+TEST_F(StateTest, WhoAskedForADeviceIsFoundAgain) {
+  RunState s = state();
+  s.leaving["virtio-disk1"] = {
+      .id = "t1",
+      .who = {.auid = 1000, .ses = 3, .uid = 0, .pid = 99, .exe = "/a b", .tty = "pts/1"}};
+  ASSERT_TRUE(save_run(paths, s));
+  auto found = load_run(file());
+  ASSERT_TRUE(found);
+  ASSERT_EQ(found->leaving.size(), 1U);
+  EXPECT_EQ(found->leaving["virtio-disk1"].id, "t1");
+  EXPECT_EQ(found->leaving["virtio-disk1"].who.auid, 1000U);
+  EXPECT_EQ(found->leaving["virtio-disk1"].who.pid, 99);
+  EXPECT_EQ(found->leaving["virtio-disk1"].who.exe, "/a b");
+}
+
+TEST_F(StateTest, OneOfAnEarlierVersionKnowsOfNoRequest) {
+  std::string text = run_text(state());
+  size_t at = text.find("\"leaving\"");
+  ASSERT_NE(at, text.npos);
+  text.replace(at, 9, "\"unknown\"");
+  auto found = parse_run(text, "state.json");
+  ASSERT_TRUE(found) << found.error().what();
+  EXPECT_TRUE(found->leaving.empty());
+}
+
 TEST_F(StateTest, EachFileStandsForItself) {
   ASSERT_TRUE(save_run(paths, state()));
   put(file(kOther), "{\"virt\": 1");

@@ -19,6 +19,11 @@ asio::awaitable<Result<>> ended(registrar::Journal& journal, kernel::AuditLogTai
   co_return Result<>{};
 }
 
+asio::awaitable<Result<>> looked(registrar::Journal& journal, kernel::AuditLogTail log) {
+  co_await journal.stored_in(std::move(log));
+  co_return Result<>{};
+}
+
 asio::awaitable<Result<>> back(registrar::Journal& journal, int64_t idle_since_ms) {
   co_await journal.audit_is_back(idle_since_ms);
   co_return Result<>{};
@@ -26,6 +31,49 @@ asio::awaitable<Result<>> back(registrar::Journal& journal, int64_t idle_since_m
 
 trail::Record pause_record() {
   return control("pause", "paused").set("virt", "kvm").set("vm", "w").set("uuid", kUuid);
+}
+
+// The kernel drops what does not fit into the socket of an auditd that stands still for a moment.
+TEST_F(RegistrarTest, ARecordThatOthersHavePassedAndThatDoesNotFollowIsMissed) {
+  auto& j = journal();
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(run(pool, j.write({pause_record()})));
+  std::vector<uint64_t> serials;
+  for (const kernel::AuditReceipt& receipt : audit.fake.emitted())
+    serials.push_back(receipt.serial);
+  ASSERT_EQ(serials.size(), 4U);
+  kernel::AuditLogTail log{.last_serial = serials[2], .serials = {serials[0], serials[2]}};
+  ASSERT_TRUE(run(pool, looked(j, log)));
+  EXPECT_FALSE(j.gap()) << "it may be late";
+  clock.ahead_ms += 3000;
+  ASSERT_TRUE(run(pool, looked(j, log)));
+  EXPECT_FALSE(j.gap())
+      << "nothing newer is stored, before which the kernel would have tried again";
+  log = {.last_serial = serials[3], .serials = {serials[0], serials[2], serials[3]}};
+  ASSERT_TRUE(run(pool, looked(j, log)));
+  EXPECT_FALSE(j.gap()) << "it is over with its record";
+  std::vector<Line> gaps = lines_with("op", "gap");
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].get("count"), "1");
+  EXPECT_TRUE(gaps[0].get("cause").starts_with("not stored: "));
+}
+
+TEST_F(RegistrarTest, ARecordThatIsLateInTheLogIsNotMissed) {
+  auto& j = journal();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(run(pool, j.write({pause_record()})));
+  const std::vector<kernel::AuditReceipt> emitted = audit.fake.emitted();
+  kernel::AuditLogTail log{.last_serial = emitted[1].serial, .serials = {emitted[1].serial}};
+  ASSERT_TRUE(run(pool, looked(j, log)));
+  clock.ahead_ms += 60'000;
+  log.serials = {emitted[0].serial, emitted[1].serial, emitted[2].serial};
+  log.last_serial = emitted[2].serial;
+  ASSERT_TRUE(run(pool, looked(j, log)));
+  EXPECT_FALSE(j.first_unstored());
+  // A log that was cut meanwhile says nothing of what was before it.
+  ASSERT_TRUE(run(pool, j.write({pause_record()})));
+  log = {.last_serial = audit.fake.emitted().back().serial + 9, .from_ms = INT64_MAX};
+  ASSERT_TRUE(run(pool, looked(j, log)));
+  EXPECT_FALSE(j.first_unstored());
+  EXPECT_TRUE(lines_with("op", "gap").empty());
 }
 
 TEST_F(RegistrarTest, WithoutAuditNothingIsGrantedAndEverythingGoesBack) {

@@ -143,6 +143,7 @@ TEST_F(RegistrarTest, AWithdrawalThatFailsKeepsItsTenure) {
   ASSERT_TRUE(left);
   ASSERT_EQ(left->size(), 1U);
   EXPECT_EQ(left->front().claim.kind, "net-open") << "the last granted goes first";
+  EXPECT_FALSE(left->front().kept.empty()) << "whoever asked is told why";
   ASSERT_TRUE(run(pool, j.commit()));
   auto open = ledger.replay()->open;
   ASSERT_EQ(open.at(kUuid).holds.size(), 1U);
