@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "guest/change/block_look.h"
 #include "guest/change/chain.h"
 #include "guest/run/ask.h"
 
@@ -18,7 +19,6 @@ using registrar::Txn;
 
 constexpr std::string_view kPrefix = "job-";
 constexpr auto kEndTimeout = 60s;  // for QEMU to change the chain, or to give up what is in flight
-constexpr auto kLookAgain = 500ms;
 
 // A job as query-jobs has it; status "null": QEMU has none of that id.
 struct JobState {

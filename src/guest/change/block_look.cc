@@ -17,7 +17,6 @@ using nlohmann::json;
 
 // For what a pull has in flight; on storage that does not answer there is no end of it.
 constexpr auto kStillTimeout = 10s;
-constexpr auto kLookAgain = 500ms;
 constexpr std::string_view kPull = "stream";
 
 struct Job {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <asio/awaitable.hpp>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -14,6 +15,9 @@
 #include "qemu/hotplug.h"
 
 namespace tenure::guest {
+
+// Until the next look at a job, where no event of it comes.
+inline constexpr std::chrono::milliseconds kLookAgain{500};
 
 // QEMU's answers to commands that look at block nodes, in their order. How a job ended that is
 // dismissed stands in the state of the run first, for its records. Timeout if a job does not stand

@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 constexpr auto kPatience = 2s;
 constexpr auto kPause = 10ms;
 
-void save(Live& live) {
+void save_or_log(Live& live) {
   Result<> saved = save_run(live.context.paths, live.state);
   if (!saved)
     live.context.log(fmt::format("{}: detach: {}", live.state.ref.vm, saved.error().what()));
@@ -41,12 +41,12 @@ bool is_closed(Live& live, const std::set<std::string>& names) {
 
 void note_request(Live& live, const std::string& alias, registrar::Txn txn) {
   live.state.leaving.insert_or_assign(alias, std::move(txn));
-  save(live);
+  save_or_log(live);
 }
 
 void forget_request(Live& live, const std::string& alias) {
   if (live.state.leaving.erase(alias) > 0)
-    save(live);
+    save_or_log(live);
 }
 
 asio::awaitable<void> wait_until_closed(Live& live, const domain::Domain& device) {
