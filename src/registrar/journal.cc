@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <asio/post.hpp>
+#include <asio/this_coro.hpp>
 #include <memory>
 #include <utility>
 
@@ -341,8 +342,8 @@ asio::awaitable<Result<>> Journal::commit() {
   Result<> done = co_await offload(pool_, std::move(append));
   if (!batch->durable)
     wait_again(std::move(batch->entries));
-  else
-    publish_soon();
+  else if (ledger_.published() != ledger_.size())  // behind the reply that waits for this
+    asio::post(co_await asio::this_coro::executor, [this] { publish_soon(); });
   co_return done;
 }
 
