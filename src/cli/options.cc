@@ -276,8 +276,7 @@ void add_argument(CLI::App& app, const CommandSpec& spec, Options& out) {
     app.add_option("words", out.words)->option_text(spec.rest)->required()->expected(1, -1);
 }
 
-// Without `named`, what the help of the program says of it alone: all options of all commands would
-// take longer than what most commands do.
+// Without `named`, what the help of the program says of it alone.
 void add_command(CLI::App& app, const CommandSpec& spec, bool named, Options& out) {
   CLI::App* sub = app.add_subcommand(spec.name, spec.help);
   sub->fallthrough();  // `tenure list -o json` as well as `tenure -o json list`
@@ -325,10 +324,10 @@ Parsed finish(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 void name_command(const CLI::App& app, Options& options) {
+  const std::string& name = app.get_subcommands().front()->get_name();
   for (const CommandSpec& spec : kCommands) {
-    if (!app.got_subcommand(spec.name))
-      continue;
-    options.command = *spec.canonical != '\0' ? spec.canonical : spec.name;
+    if (spec.name == name)
+      options.command = *spec.canonical != '\0' ? spec.canonical : spec.name;
   }
 }
 
@@ -352,9 +351,14 @@ Parsed parse_options(std::vector<std::string> args) {
   Options options;
   for (const OptionSpec& spec : kGlobal) add_option(app, spec, options);
   args = without_ausearch_forms(args);
+  const auto is_named = [&args](const CommandSpec& spec) {
+    return std::find(args.begin(), args.end(), spec.name) != args.end();
+  };
+  // To tell CLI11 of all commands takes longer than what most of them do.
+  const bool any = std::any_of(std::begin(kCommands), std::end(kCommands), is_named);
   for (const CommandSpec& spec : kCommands) {
-    const bool named = std::find(args.begin(), args.end(), spec.name) != args.end();
-    add_command(app, spec, named, options);
+    if (is_named(spec) || !any)
+      add_command(app, spec, any, options);
   }
   std::reverse(args.begin(), args.end());  // CLI11 takes the words from the back
   try {

@@ -329,7 +329,7 @@ asio::awaitable<Result<>> Guest::stop(registrar::Txn txn, std::chrono::seconds t
   asked_ = EndCause{.reason = "shutdown", .why = "", .txn = std::move(txn)};
   auto deadline = std::chrono::steady_clock::now() + timeout;
   qemu::Command command{"system_powerdown", nlohmann::json::object()};
-  auto pressed = co_await ask(live_, std::move(command), {}, kQuickTimeout);
+  auto pressed = co_await ask(live_, std::move(command), kQuickTimeout);
   if (!pressed)
     co_return std::unexpected(std::move(pressed).error().context("stop"));
   Result<> done = co_await until_ended(deadline);
@@ -350,7 +350,7 @@ asio::awaitable<Result<>> Guest::run_verb(const Verb& verb) {
     co_return done;
   }
   qemu::Command command{std::string(verb.qmp), nlohmann::json::object()};
-  CO_TRY_OK(co_await ask(live_, std::move(command), {}, kQuickTimeout));
+  CO_TRY_OK(co_await ask(live_, std::move(command), kQuickTimeout));
   co_return Result<>{};
 }
 

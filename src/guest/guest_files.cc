@@ -36,7 +36,7 @@ asio::awaitable<Result<>> Guest::save(std::string path, registrar::Txn txn) {
     CO_TRY_OK(done);
     asked_ = EndCause{.reason = "saved", .why = "", .txn = std::move(txn)};
     qemu::Command command{"quit", nlohmann::json::object()};
-    auto quit = co_await ask(live_, std::move(command), {}, kQuickTimeout);
+    auto quit = co_await ask(live_, std::move(command), kQuickTimeout);
     // Lost: it went before it answered. The state is saved, and must not run on beside it.
     if (!quit)
       (void)kernel::signal_process(pidfd_.native_handle(), SIGKILL);

@@ -122,7 +122,7 @@ asio::awaitable<void> Guest::look_again(std::string why) {
     own = txn;
     co_await end_abandoned(to, live_.state, std::move(own));
     qemu::Command command{"query-status", nlohmann::json::object()};
-    auto status = co_await ask(live_, std::move(command), {}, kQueryTimeout);
+    auto status = co_await ask(live_, std::move(command), kQueryTimeout);
     if (std::string word = status ? word_in(*status, "status") : ""; !word.empty())
       status_ = std::move(word);
   }

@@ -179,7 +179,7 @@ class Recovery {
     registrar::Txn ending = txn_;
     co_await end_abandoned(to, state_, std::move(ending));
     qemu::Command query{"query-status", nlohmann::json::object()};
-    auto status = co_await ask(qmp, std::move(query), {}, kMonitorTimeout);
+    auto status = co_await ask(qmp, std::move(query), kMonitorTimeout);
     Record record = recovery_record("adopted");
     std::vector<Record> records{std::move(record)};
     // It gains nothing by this, so it does not end for a log that cannot take the record.
@@ -219,11 +219,11 @@ class Recovery {
   // The daemon died after op=start was recorded and before `cont`.
   asio::awaitable<Result<>> resume_if_never_run(std::shared_ptr<qemu::Qmp> qmp) {
     qemu::Command command{"query-status", nlohmann::json::object()};
-    CO_TRY(nlohmann::json status, co_await ask(qmp, std::move(command), {}, kMonitorTimeout));
+    CO_TRY(nlohmann::json status, co_await ask(qmp, std::move(command), kMonitorTimeout));
     if (word_in(status, "status") != "prelaunch")
       co_return Result<>{};
     command = {"cont", nlohmann::json::object()};
-    CO_TRY_OK(co_await ask(qmp, std::move(command), {}, kMonitorTimeout));
+    CO_TRY_OK(co_await ask(qmp, std::move(command), kMonitorTimeout));
     co_return Result<>{};
   }
 

@@ -21,12 +21,13 @@ struct Pair {
   std::string_view remove;
   const char* id;
 };
-constexpr std::array<Pair, 5> kPairs = {{
+constexpr std::array<Pair, 6> kPairs = {{
     {"-blockdev", "blockdev-add", "blockdev-del", "node-name"},
     {"-netdev", "netdev_add", "netdev_del", "id"},
     {"-object", "object-add", "object-del", "id"},
     {"-chardev", "chardev-add", "chardev-remove", "id"},
     {"-device", "device_add", "device_del", "id"},
+    {"", "getfd", "closefd", "fdname"},
 }};
 
 json socket_backend(const Chardev& dev, const Wiring& wiring) {

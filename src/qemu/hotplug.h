@@ -9,14 +9,10 @@
 
 #include "base/result.h"
 #include "domain/domain.h"
+#include "qemu/command.h"
 #include "qemu/command_line.h"
 
 namespace tenure::qemu {
-
-struct Command {
-  std::string name;  // "blockdev-add"
-  nlohmann::json arguments;
-};
 
 // In the order of their running. `device` has nothing but the device (domain::only_device), `whole`
 // is the guest with it. Errors: as command_line(); Unsupported for what QEMU only takes at its
@@ -24,7 +20,8 @@ struct Command {
 Result<std::vector<Command>> plug_commands(const domain::Domain& device,
                                            const domain::Domain& whole, const Wiring& wiring);
 
-// What takes back one of plug_commands(); for device_add that is only a request to the guest.
+// What takes back one of plug_commands(), or a getfd that none of them has used; for device_add
+// that is only a request to the guest.
 Command undo_of(const Command& command);
 
 // What removes the backends of a device that the guest has let go of. `nodes` are block nodes of

@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <asio/co_spawn.hpp>
@@ -16,22 +15,20 @@
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
-#include <cstring>
 #include <deque>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <span>
 
+#include "qemu/command.h"
 #include "qemu/qmp_message.h"
+#include "qemu/qmp_outgoing.h"
 
 namespace tenure::qemu {
 namespace {
 
 using nlohmann::json;
 using Milliseconds = std::chrono::milliseconds;
-
-constexpr size_t kMaxFds = 253;  // SCM_MAX_FD of the kernel, unix(7)
 
 // Somebody who waits for one answer. Never set twice.
 struct Waiter {
@@ -45,44 +42,6 @@ struct Waiter {
 };
 using WaiterPtr = std::shared_ptr<Waiter>;
 
-struct Outgoing {
-  uint64_t id = 0;
-  std::string bytes;
-  size_t sent = 0;
-  // Copies: the caller may give up and close its own while this still waits to be written.
-  std::vector<UniqueFd> fds;
-};
-
-// sendmsg(2) of what is left of `message`; its fds go with the first byte.
-ssize_t send_some(int socket, const Outgoing& message) {
-  iovec part = {const_cast<char*>(message.bytes.data()) + message.sent,
-                message.bytes.size() - message.sent};
-  msghdr header = {};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxFds * sizeof(int))] = {};
-  if (message.sent == 0 && !message.fds.empty()) {
-    size_t size = message.fds.size() * sizeof(int);
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(size);
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(size);
-    unsigned char* at = CMSG_DATA(rights);
-    for (const UniqueFd& fd : message.fds) {
-      int number = fd.get();
-      memcpy(at, &number, sizeof number);
-      at += sizeof number;
-    }
-  }
-  ssize_t n = -1;
-  do {
-    n = sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (n < 0 && errno == EINTR);
-  return n;
-}
-
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using Ptr = std::shared_ptr<Connection>;
@@ -93,9 +52,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
         greeting_(std::make_shared<Waiter>(executor_)) {}
 
   Result<> start(UniqueFd socket);
-  static asio::awaitable<Result<>> await_greeting(Ptr self, Milliseconds timeout);
+  // Its capabilities.
+  static asio::awaitable<Result<json>> await_greeting(Ptr self, Milliseconds timeout);
   static asio::awaitable<Result<json>> run(Ptr self, std::string command, json arguments,
                                            Milliseconds timeout, std::vector<int> fds);
+  static asio::awaitable<std::vector<Result<json>>> run_all(Ptr self, std::vector<Command> commands,
+                                                            Milliseconds timeout);
   void on_event(std::function<void(const QmpEvent&)> handler);
   void on_close(std::function<void(const Error&)> handler);
   void end(const Error& reason);
@@ -106,15 +68,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
   static asio::awaitable<void> read_all(Ptr self);
   static asio::awaitable<void> write_rest(Ptr self);
 
+  // A command on its way. What could not be sent is answered already.
   struct Submitted {
-    uint64_t id;
+    std::string name;  // "qmp query-status"
+    uint64_t id = 0;
     WaiterPtr waiter;
   };
-  Result<Submitted> submit(const std::string& command, const json& arguments,
+  Result<Outgoing> prepare(const std::string& command, const json& arguments,
                            const std::vector<int>& fds);
+  Submitted submit(const std::string& command, const json& arguments, const std::vector<int>& fds);
+  static asio::awaitable<Result<json>> answer_to(Ptr self, Submitted submitted,
+                                                 Milliseconds timeout);
   // What became of a command whose time is over; takes it back if not a byte of it is written.
   Error give_up(uint64_t id, Milliseconds timeout);
-  void flush();
+  void write();
+  bool flush();
   void receive(std::string_view bytes);
   Result<> take(QmpMessage message);
   Result<> take_event(const QmpEvent& event);
@@ -132,6 +100,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::map<uint64_t, WaiterPtr> pending_;
   std::deque<Outgoing> queue_;
   bool writing_ = false;  // write_rest() runs
+  uint64_t lending_ = 0;  // the command that took fds along and is not answered; 0 for none
   std::deque<QmpEvent> early_events_;
   std::function<void(const QmpEvent&)> event_handler_;
   std::function<void(const Error&)> close_handler_;
@@ -193,7 +162,7 @@ Result<> Connection::take(QmpMessage message) {
     return fail(Errc::Invalid, greeted_ ? "a second greeting" : "no greeting at first");
   if (message.kind == QmpMessage::Kind::Greeting) {
     greeted_ = true;
-    greeting_->answer(json::object());
+    greeting_->answer(std::move(*message.value));
     return {};
   }
   if (message.kind == QmpMessage::Kind::Event)
@@ -202,6 +171,10 @@ Result<> Connection::take(QmpMessage message) {
 }
 
 Result<> Connection::take_reply(QmpMessage message) {
+  if (message.id == lending_) {
+    lending_ = 0;
+    asio::post(executor_, [self = shared_from_this()] { self->write(); });
+  }
   auto found = pending_.find(message.id);
   if (found == pending_.end()) {
     // Late replies to what has timed out are of no use to anybody.
@@ -294,8 +267,8 @@ void Connection::abandon() {
   end(Error(Errc::Lost, "closed by us"));
 }
 
-Result<Connection::Submitted> Connection::submit(const std::string& command, const json& arguments,
-                                                 const std::vector<int>& fds) {
+Result<Outgoing> Connection::prepare(const std::string& command, const json& arguments,
+                                     const std::vector<int>& fds) {
   if (closed_)
     return fail(Errc::Lost, "connection lost: " + closed_->what());
   if (fds.size() > kMaxFds)
@@ -309,43 +282,62 @@ Result<Connection::Submitted> Connection::submit(const std::string& command, con
   }
   TRY(message.bytes, encode_qmp_command(command, arguments, last_id_ + 1));
   message.id = ++last_id_;
-  auto waiter = std::make_shared<Waiter>(executor_);
-  Submitted submitted{message.id, waiter};
-  pending_.emplace(message.id, std::move(waiter));
-  queue_.push_back(std::move(message));
-  if (!writing_)
-    flush();
+  return message;
+}
+
+Connection::Submitted Connection::submit(const std::string& command, const json& arguments,
+                                         const std::vector<int>& fds) {
+  Submitted submitted{.name = "qmp " + command, .waiter = std::make_shared<Waiter>(executor_)};
+  Result<Outgoing> message = prepare(command, arguments, fds);
+  if (!message) {
+    submitted.waiter->answer(fail(std::move(message).error()));
+    return submitted;
+  }
+  submitted.id = message->id;
+  pending_.emplace(message->id, submitted.waiter);
+  queue_.push_back(std::move(*message));
+  write();
   return submitted;
 }
 
-void Connection::flush() {
+void Connection::write() {
+  if (writing_ || flush())
+    return;
+  writing_ = true;
+  asio::co_spawn(executor_, write_rest(shared_from_this()), asio::detached);
+}
+
+// False while the socket is full. QEMU keeps the fds of one message only (tcp_chr_recv() of its
+// chardev/char-socket.c), and reads ahead: the next that has some waits for the answer to the last.
+bool Connection::flush() {
   while (!closed_ && !queue_.empty()) {
     Outgoing& message = queue_.front();
+    if (!message.fds.empty() && lending_ != 0)
+      return true;
     ssize_t n = send_some(socket_.native_handle(), message);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-      if (!writing_)
-        asio::co_spawn(executor_, write_rest(shared_from_this()), asio::detached);
-      writing_ = true;
-      return;
-    }
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+      return false;
     if (n < 0) {
       Error reason = sys_error("write to QEMU", "");
-      return end(Error(Errc::Lost, reason.what(), reason.sys_errno()));
+      end(Error(Errc::Lost, reason.what(), reason.sys_errno()));
+      return true;
     }
     message.sent += static_cast<size_t>(n);
+    if (!message.fds.empty())
+      lending_ = message.id;
     message.fds.clear();
     if (message.sent == message.bytes.size())
       queue_.pop_front();
   }
+  return true;
 }
 
 asio::awaitable<void> Connection::write_rest(Ptr self) {
-  while (!self->closed_ && !self->queue_.empty()) {
+  do {
     asio::error_code error;
     co_await self->socket_.async_wait(asio::posix::stream_descriptor::wait_write,
                                       asio::redirect_error(asio::use_awaitable, error));
-    self->flush();
-  }
+  } while (!self->flush());
   self->writing_ = false;
 }
 
@@ -359,26 +351,44 @@ Error Connection::give_up(uint64_t id, Milliseconds timeout) {
                fmt::format("never sent, as QEMU read nothing for {} ms", timeout.count()));
 }
 
-asio::awaitable<Result<json>> Connection::run(Ptr self, std::string command, json arguments,
-                                              Milliseconds timeout, std::vector<int> fds) {
-  std::string name = "qmp " + command;
-  auto submitted = self->submit(command, arguments, fds);
-  if (!submitted)
-    co_return fail(submitted.error().context(name));
-  WaiterPtr waiter = submitted->waiter;
-  if (!waiter->result) {
+asio::awaitable<Result<json>> Connection::answer_to(Ptr self, Submitted submitted,
+                                                    Milliseconds timeout) {
+  Waiter& waiter = *submitted.waiter;
+  if (!waiter.result) {
     asio::error_code woken;
-    waiter->timer.expires_after(timeout);
-    co_await waiter->timer.async_wait(asio::redirect_error(asio::use_awaitable, woken));
+    waiter.timer.expires_after(timeout);
+    co_await waiter.timer.async_wait(asio::redirect_error(asio::use_awaitable, woken));
   }
-  if (!waiter->result)
-    co_return fail(self->give_up(submitted->id, timeout).context(name));
-  if (!*waiter->result)
-    co_return fail(waiter->result->error().context(name));
-  co_return std::move(**waiter->result);
+  if (!waiter.result)
+    co_return fail(self->give_up(submitted.id, timeout).context(submitted.name));
+  if (!*waiter.result)
+    co_return fail(waiter.result->error().context(submitted.name));
+  co_return std::move(**waiter.result);
 }
 
-asio::awaitable<Result<>> Connection::await_greeting(Ptr self, Milliseconds timeout) {
+asio::awaitable<Result<json>> Connection::run(Ptr self, std::string command, json arguments,
+                                              Milliseconds timeout, std::vector<int> fds) {
+  Submitted submitted = self->submit(command, arguments, fds);
+  co_return co_await answer_to(self, std::move(submitted), timeout);
+}
+
+asio::awaitable<std::vector<Result<json>>> Connection::run_all(Ptr self,
+                                                               std::vector<Command> commands,
+                                                               Milliseconds timeout) {
+  std::vector<Submitted> sent;
+  for (const Command& command : commands)
+    sent.push_back(self->submit(command.name, command.arguments, command.fds));
+  std::vector<Result<json>> answers;
+  for (Submitted& submitted : sent) {
+    Result<json> answer = co_await answer_to(self, std::move(submitted), timeout);
+    if (!answer && answer.error().code() == Errc::Timeout)
+      timeout = Milliseconds(0);
+    answers.push_back(std::move(answer));
+  }
+  co_return answers;
+}
+
+asio::awaitable<Result<json>> Connection::await_greeting(Ptr self, Milliseconds timeout) {
   WaiterPtr waiter = self->greeting_;
   if (!waiter->result) {
     asio::error_code woken;
@@ -387,9 +397,14 @@ asio::awaitable<Result<>> Connection::await_greeting(Ptr self, Milliseconds time
   }
   if (!waiter->result)
     co_return fail(Errc::Timeout, fmt::format("no greeting within {} ms", timeout.count()));
-  if (!*waiter->result)
-    co_return fail(std::move(*waiter->result).error());
-  co_return Result<>();
+  co_return std::move(*waiter->result);
+}
+
+// With out-of-band commands on, of which we have none, QEMU reads the next command while it runs
+// one. It reads byte by byte, 4 us each, so that takes longer than the running.
+json capabilities_of(const json& offered) {
+  const bool oob = std::ranges::find(offered, "oob") != offered.end();
+  return oob ? json{{"enable", json::array({"oob"})}} : json();
 }
 
 // What the caller holds: its end is the connection's end.
@@ -404,6 +419,10 @@ class Handle final : public Qmp {
                                         std::vector<int> fds) override {
     return Connection::run(connection_, std::move(command), std::move(arguments), timeout,
                            std::move(fds));
+  }
+  asio::awaitable<std::vector<Result<json>>> execute_all(std::vector<Command> commands,
+                                                         Milliseconds timeout) override {
+    return Connection::run_all(connection_, std::move(commands), timeout);
   }
   void on_event(std::function<void(const QmpEvent&)> handler) override {
     connection_->on_event(std::move(handler));
@@ -427,13 +446,13 @@ asio::awaitable<Result<std::shared_ptr<Qmp>>> open_qmp(asio::any_io_executor exe
   auto handle = std::make_shared<Handle>(connection);
   if (auto started = connection->start(std::move(socket)); !started)
     co_return fail(std::move(started).error());
-  Result<> greeted = co_await Connection::await_greeting(connection, timeout);
+  Result<json> greeted = co_await Connection::await_greeting(connection, timeout);
   if (!greeted)
     co_return fail(greeted.error().context("QMP greeting"));
   auto left = std::max(Milliseconds(0), std::chrono::duration_cast<Milliseconds>(
                                             deadline - std::chrono::steady_clock::now()));
   std::string command = "qmp_capabilities";
-  json arguments;
+  json arguments = capabilities_of(*greeted);
   std::vector<int> no_fds;
   Result<json> negotiated = co_await Connection::run(connection, std::move(command),
                                                      std::move(arguments), left, std::move(no_fds));

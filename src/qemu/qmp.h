@@ -34,6 +34,8 @@ struct QmpEvent {
   int64_t time_us = 0;                         // QEMU's own timestamp; 0 if it has none
 };
 
+struct Command;
+
 class Qmp {
  public:
   virtual ~Qmp() = default;
@@ -49,6 +51,12 @@ class Qmp {
                                                           nlohmann::json arguments,
                                                           std::chrono::milliseconds timeout,
                                                           std::vector<int> fds = {}) = 0;
+  // Sends all of them before the first is answered, and returns their answers in their order. QEMU
+  // runs them one after the other, each whether or not one before it failed: whoever needs that it
+  // does not must be sure that the later one fails too. An answer is waited for `timeout` from that
+  // of its predecessor; behind one that timed out none is waited for. Errors: as of execute().
+  virtual asio::awaitable<std::vector<Result<nlohmann::json>>> execute_all(
+      std::vector<Command> commands, std::chrono::milliseconds timeout) = 0;
 
   // Called for each event, in order, from the executor; events that came before it was set are
   // delivered first. Set it before the first co_await of anything else.

@@ -12,6 +12,8 @@
 #include <optional>
 #include <set>
 
+#include "qemu/command.h"
+
 namespace tenure::qemu {
 
 using nlohmann::json;
@@ -139,6 +141,28 @@ asio::awaitable<Result<json>> FakeQmp::execute(std::string command, json argumen
                                                std::vector<int> fds) {
   state_->calls.push_back({command, std::make_shared<const json>(arguments), fds.size()});
   return run(state_, std::move(command), std::move(arguments), timeout);
+}
+
+asio::awaitable<std::vector<Result<json>>> FakeQmp::run_all(std::shared_ptr<State> state,
+                                                            std::vector<Command> commands,
+                                                            std::chrono::milliseconds timeout) {
+  std::vector<Result<json>> answers;
+  for (Command& command : commands) {
+    Result<json> answer =
+        co_await run(state, std::move(command.name), std::move(command.arguments), timeout);
+    if (!answer && answer.error().code() == Errc::Timeout)
+      timeout = {};
+    answers.push_back(std::move(answer));
+  }
+  co_return answers;
+}
+
+asio::awaitable<std::vector<Result<json>>> FakeQmp::execute_all(std::vector<Command> commands,
+                                                                std::chrono::milliseconds timeout) {
+  for (const Command& command : commands)
+    state_->calls.push_back(
+        {command.name, std::make_shared<const json>(command.arguments), command.fds.size()});
+  return run_all(state_, std::move(commands), timeout);
 }
 
 void FakeQmp::on_event(std::function<void(const QmpEvent&)> handler) {

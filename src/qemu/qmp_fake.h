@@ -47,6 +47,8 @@ class FakeQmp final : public Qmp {
   asio::awaitable<Result<nlohmann::json>> execute(std::string command, nlohmann::json arguments,
                                                   std::chrono::milliseconds timeout,
                                                   std::vector<int> fds = {}) override;
+  asio::awaitable<std::vector<Result<nlohmann::json>>> execute_all(
+      std::vector<Command> commands, std::chrono::milliseconds timeout) override;
   void on_event(std::function<void(const QmpEvent&)> handler) override;
   void on_close(std::function<void(const Error&)> handler) override;
   void close() override;
@@ -56,6 +58,9 @@ class FakeQmp final : public Qmp {
   static asio::awaitable<Result<nlohmann::json>> run(std::shared_ptr<State> state,
                                                      std::string command, nlohmann::json arguments,
                                                      std::chrono::milliseconds timeout);
+  static asio::awaitable<std::vector<Result<nlohmann::json>>> run_all(
+      std::shared_ptr<State> state, std::vector<Command> commands,
+      std::chrono::milliseconds timeout);
   std::shared_ptr<State> state_;
 };
 

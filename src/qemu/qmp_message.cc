@@ -108,7 +108,9 @@ Result<QmpMessage> greeting_of(const json& body) {
   if (version == nullptr || !version->is_object() || capabilities == nullptr ||
       !capabilities->is_array())
     return fail(Errc::Invalid, "a greeting without version and capabilities");
-  return QmpMessage();
+  QmpMessage message;
+  message.value = std::make_shared<json>(*capabilities);
+  return message;
 }
 
 Result<QmpMessage> event_of(json&& object, const json& name) {
@@ -208,7 +210,7 @@ Result<std::string> encode_qmp_command(std::string_view command, const json& arg
                                        uint64_t id) {
   try {
     json message = {{"execute", command}, {"id", id}};
-    if (!arguments.is_null())
+    if (!arguments.empty())
       message["arguments"] = arguments;
     return message.dump() + "\r\n";
   } catch (const std::exception& e) {

@@ -36,7 +36,7 @@ struct QmpMessage {
   enum class Kind { Greeting, Event, Reply } kind = Kind::Greeting;
   QmpEvent event;                         // of an Event
   uint64_t id = 0;                        // of a Reply
-  std::shared_ptr<nlohmann::json> value;  // of a Reply: "return"
+  std::shared_ptr<nlohmann::json> value;  // of a Reply: "return"; of a Greeting: "capabilities"
   std::optional<Error> error;             // of a Reply: "error", instead of value
 };
 

@@ -45,8 +45,6 @@ std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& a
   });
 }
 
-asio::awaitable<void> close_given(Live& live, const domain::Domain& device);
-
 // After a device has gone. It has ended where that cannot be done, or somebody forbids it to us.
 void lower_limits(Live& live) {
   Result<> lowered = lower_locked(live.state.process.pid, *live.domain);
@@ -116,8 +114,11 @@ class Attacher {
     qemu::Wiring wiring{
         .kvm = device_.kvm, .images = facts_.chains, .runtime_dir = live_.options.runtime_dir};
     for (const auto& [alias, hostdev] : facts_.hostdevs) wiring.usb_nodes[alias] = hostdev.node;
-    CO_TRY_OK(co_await hand_over(wiring, sockets));
-    Result<> plugged = co_await run_commands(wiring);
+    for (const domain::Shmem& shmem : device_.shmems)
+      if (live_.options.uid && shmem.kind == domain::ShmemKind::Plain)
+        CO_TRY_OK(co_await give_shared(shmem, wiring));
+    std::vector<qemu::Command> commands = hand_over(wiring, sockets);
+    Result<> plugged = co_await add(wiring, std::move(commands));
     if (fdset_) {
       qemu::Command command{"remove-fd", {{"fdset-id", *std::exchange(fdset_, std::nullopt)}}};
       auto removed = co_await ask(live_, std::move(command));
@@ -127,61 +128,53 @@ class Attacher {
     co_return plugged;
   }
 
-  asio::awaitable<Result<>> run_commands(const qemu::Wiring& wiring) {
-    CO_TRY(std::vector<qemu::Command> commands,
-           qemu::plug_commands(device_, *live_.domain, wiring));
-    for (qemu::Command& command : commands) {
-      done_.push_back(qemu::undo_of(command));
-      auto answer = co_await ask(live_, std::move(command));
-      // After a timeout, or without a monitor, QEMU may have done it all the same.
-      bool refused =
-          !answer && answer.error().code() != Errc::Timeout && answer.error().code() != Errc::Lost;
-      if (refused)
-        done_.pop_back();
-      if (!answer)
-        co_return std::unexpected(std::move(answer).error());
-    }
+  // Whatever fails makes the later ones fail that refer to it, up to the device.
+  asio::awaitable<Result<>> add(const qemu::Wiring& wiring, std::vector<qemu::Command> commands) {
+    CO_TRY(std::vector<qemu::Command> adding, qemu::plug_commands(device_, *live_.domain, wiring));
+    std::ranges::move(adding, std::back_inserter(commands));
+    std::vector<qemu::Command> undoing;
+    for (const qemu::Command& command : commands) undoing.push_back(qemu::undo_of(command));
+    std::vector<Result<json>> answers = co_await ask_all(live_, std::move(commands));
+    for (size_t i = 0; i < answers.size(); ++i)
+      if (may_be_done(answers[i]))
+        done_.push_back(std::move(undoing[i]));
+    CO_TRY_OK(first_failure(answers));
     // Goes with the device; no undo of its own.
-    commands = qemu::finish_commands(device_);
-    for (qemu::Command& command : commands) CO_TRY_OK(co_await ask(live_, std::move(command)));
-    co_return Result<>{};
+    adding = qemu::finish_commands(device_);
+    answers = co_await ask_all(live_, std::move(adding));
+    co_return first_failure(answers);
   }
 
   // The fds travel by getfd, and the device refers to them by name.
-  asio::awaitable<Result<>> hand_over(qemu::Wiring& wiring, const ChardevSockets& sockets) {
-    auto nic = live_.seams->nics().find(addition_.alias);
-    if (nic != live_.seams->nics().end()) {
+  std::vector<qemu::Command> hand_over(qemu::Wiring& wiring, const ChardevSockets& sockets) {
+    std::vector<qemu::Command> commands;
+    auto give = [&](std::string_view what, int fd, std::vector<std::string>& names) {
+      names.push_back(fmt::format("{}-{}-{}", what, addition_.alias, names.size()));
+      commands.push_back({"getfd", {{"fdname", names.back()}}, {fd}});
+    };
+    auto give_socket = [&](const std::string& alias, int fd) {
+      std::vector<std::string> names;
+      give("socket", fd, names);
+      wiring.socket_fds[alias] = names.front();
+    };
+    if (auto nic = live_.seams->nics().find(addition_.alias); nic != live_.seams->nics().end()) {
       qemu::InterfaceWiring& names = wiring.interfaces[addition_.alias];
-      for (const kernel::NetFd& fd : nic->second.tap)
-        CO_TRY_OK(co_await give("tap", fd.fd.get(), names.tap_fds));
-      for (const kernel::NetFd& fd : nic->second.vhost)
-        CO_TRY_OK(co_await give("vhost", fd.fd.get(), names.vhost_fds));
+      for (const kernel::NetFd& fd : nic->second.tap) give("tap", fd.fd.get(), names.tap_fds);
+      for (const kernel::NetFd& fd : nic->second.vhost) give("vhost", fd.fd.get(), names.vhost_fds);
     }
-    for (const domain::Shmem& shmem : device_.shmems)
-      if (live_.options.uid && shmem.kind == domain::ShmemKind::Plain)
-        CO_TRY_OK(co_await give_shared(shmem, wiring));
-    for (const auto& [alias, fd] : sockets)
-      CO_TRY_OK(co_await give_socket(alias, fd.get(), wiring));
+    for (const auto& [alias, fd] : sockets) give_socket(alias, fd.get());
     if (auto helper = live_.seams->helpers().find(addition_.alias);
         helper != live_.seams->helpers().end())
-      CO_TRY_OK(co_await give_socket(addition_.alias, helper->second.socket.get(), wiring));
-    co_return Result<>{};
-  }
-
-  asio::awaitable<Result<>> give_socket(const std::string& alias, int fd, qemu::Wiring& wiring) {
-    std::vector<std::string> names;
-    CO_TRY_OK(co_await give("socket", fd, names));
-    wiring.socket_fds[alias] = names.front();
-    co_return Result<>{};
+      give_socket(addition_.alias, helper->second.socket.get());
+    return commands;
   }
 
   // QEMU has a /dev/shm of its own: it opens the file anew by the descriptor that it is lent.
   asio::awaitable<Result<>> give_shared(const domain::Shmem& shmem, qemu::Wiring& wiring) {
     std::string path = "/dev/shm/" + shmem.name;
     CO_TRY(UniqueFd fd, open_file(path, O_RDWR | O_NOFOLLOW));
-    qemu::Command command{"add-fd", json::object()};
-    std::vector<int> fds{fd.get()};
-    CO_TRY(json answer, co_await ask(live_, std::move(command), std::move(fds)));
+    qemu::Command command{"add-fd", json::object(), {fd.get()}};
+    CO_TRY(json answer, co_await ask(live_, std::move(command)));
     if (!answer.is_object() || !answer.value("fd", json()).is_number_unsigned() ||
         !answer.value("fdset-id", json()).is_number_unsigned())
       co_return fail(Errc::Corrupt, "add-fd: QEMU names no descriptor");
@@ -191,22 +184,11 @@ class Attacher {
     co_return Result<>{};
   }
 
-  asio::awaitable<Result<>> give(std::string_view what, int fd, std::vector<std::string>& names) {
-    std::string name = fmt::format("{}-{}-{}", what, addition_.alias, names.size());
-    qemu::Command command{"getfd", {{"fdname", name}}};
-    std::vector<int> fds{fd};
-    CO_TRY_OK(co_await ask(live_, std::move(command), std::move(fds)));
-    names.push_back(std::move(name));
-    co_return Result<>{};
-  }
-
   // Out of QEMU first, then out of the host, then out of the definition.
   // False if QEMU keeps some of it, so that it stays in the definition, to be detached.
   asio::awaitable<bool> undo(const Error& why) {
     co_await unplug();
     live_.seams->close_lent_fds();
-    if (!device_.filesystems.empty())
-      co_await close_given(live_, device_);
     co_await forget_helper(live_, addition_.alias, kUndoTimeout);
     Result<> undone = co_await operation_.roll_back(std::nullopt, why);
     if (!undone)
@@ -233,17 +215,28 @@ class Attacher {
     co_return true;
   }
 
+  // The device first, which is gone when the guest has let go of it; then what it was made of.
   asio::awaitable<void> unplug() {
+    std::vector<qemu::Command> parts;
     for (size_t i = done_.size(); i-- > 0;) {
-      bool device = done_[i].name == "device_del";
+      if (done_[i].name != "device_del") {
+        parts.push_back(std::move(done_[i]));
+        continue;
+      }
       auto gone = expect_answer(live_, addition_.alias);
       auto answer = co_await ask(live_, std::move(done_[i]));
-      if (answer && device)
+      if (answer)
         co_await gone->wait(kUndoTimeout);
-      if (!answer)
-        live_.context.log(
-            fmt::format("{}: attach: undo: {}", live_.state.ref.vm, answer.error().what()));
+      else
+        log_undo(answer.error());
     }
+    Result<> removed = co_await remove_parts(live_, std::move(parts));
+    if (!removed)
+      log_undo(removed.error());
+  }
+
+  void log_undo(const Error& error) {
+    live_.context.log(fmt::format("{}: attach: undo: {}", live_.state.ref.vm, error.what()));
   }
 
   Live& live_;
@@ -290,23 +283,15 @@ asio::awaitable<void> close_given(Live& live, const domain::Domain& device) {
   static constexpr std::array<std::string_view, 2> kWhat{"tap", "vhost"};
   if (!live.qmp)
     co_return;
-  for (const domain::Filesystem& fs : device.filesystems) {
-    qemu::Command command{"closefd", {{"fdname", fmt::format("socket-{}-0", fs.info.alias)}}};
-    (void)co_await ask(live, std::move(command));
-  }
-  for (const domain::Interface& nic : device.interfaces) {
-    const uint32_t queues = nic.queues.value_or(1);
-    for (size_t i = 0; i < kWhat.size() * queues; ++i) {
-      std::string name =
-          fmt::format("{}-{}-{}", kWhat[i % kWhat.size()], nic.info.alias, i / kWhat.size());
-      qemu::Command command{"closefd", {{"fdname", name}}};
-      auto closed = co_await ask(live, std::move(command));
-      // One that does not answer is not waited for again, name by name.
-      if (!closed &&
-          (closed.error().code() == Errc::Timeout || closed.error().code() == Errc::Lost))
-        co_return;
-    }
-  }
+  std::vector<qemu::Command> commands;
+  for (const domain::Filesystem& fs : device.filesystems)
+    commands.push_back({"closefd", {{"fdname", fmt::format("socket-{}-0", fs.info.alias)}}});
+  for (const domain::Interface& nic : device.interfaces)
+    for (uint32_t queue = 0; queue < nic.queues.value_or(1); ++queue)
+      for (std::string_view what : kWhat)
+        commands.push_back(
+            {"closefd", {{"fdname", fmt::format("{}-{}-{}", what, nic.info.alias, queue)}}});
+  (void)co_await ask_all(live, std::move(commands));
 }
 
 }  // namespace

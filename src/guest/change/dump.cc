@@ -85,7 +85,7 @@ asio::awaitable<Result<json>> await_dump(Live& live, std::shared_ptr<Events::Exp
     }
     end = live.events.expect([](const qemu::QmpEvent& e) { return e.name == "DUMP_COMPLETED"; });
     qemu::Command command{"query-dump", json::object()};
-    CO_TRY(json now, co_await ask(live, std::move(command), {}, kFileTimeout));
+    CO_TRY(json now, co_await ask(live, std::move(command), kFileTimeout));
     if (word_in(now, "status") != "active") {
       json result = {{"result", std::move(now)}};
       co_return result;
@@ -104,7 +104,7 @@ asio::awaitable<Result<>> dump_to(Live& live, std::string name, std::string form
   if (format != "elf")
     arguments["format"] = format;
   qemu::Command command{"dump-guest-memory", std::move(arguments)};
-  CO_TRY_OK(co_await ask(live, std::move(command), {}, kFileTimeout));
+  CO_TRY_OK(co_await ask(live, std::move(command), kFileTimeout));
   CO_TRY(json result, co_await await_dump(live, std::move(end)));
   if (word_in(member(result, "result"), "status") == "completed")
     co_return Result<>{};
@@ -115,7 +115,7 @@ asio::awaitable<Result<>> dump_to(Live& live, std::string name, std::string form
 
 asio::awaitable<Result<>> picture_to(Live& live, std::string name, std::string format) {
   qemu::Command command{"screendump", {{"filename", name}, {"format", format}}};
-  CO_TRY_OK(co_await ask(live, std::move(command), {}, kFileTimeout));
+  CO_TRY_OK(co_await ask(live, std::move(command), kFileTimeout));
   co_return Result<>{};
 }
 

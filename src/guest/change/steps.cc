@@ -21,12 +21,19 @@ bool is_held_by(const Hold& hold, const std::set<std::string>& names) {
 }
 
 // An earlier try had removed it, or none has made it. QEMU has a class of its own for that with
-// some commands; chardev-remove and object-del (chardev/char.c, qom/qom-qmp-cmds.c) only say so.
+// some commands; chardev-remove, object-del and closefd (chardev/char.c, qom/qom-qmp-cmds.c,
+// monitor/misc.c) only say so.
 bool is_gone(const Error& error) {
   return error.code() == Errc::NotFound || error.what().ends_with(" not found");
 }
 
 }  // namespace
+
+asio::awaitable<Result<>> remove_parts(Live& live, std::vector<qemu::Command> commands) {
+  std::vector<Result<json>> answers = co_await ask_all(live, std::move(commands));
+  std::erase_if(answers, [](const auto& answer) { return !answer && is_gone(answer.error()); });
+  co_return first_failure(answers);
+}
 
 asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& device) {
   std::vector<std::string> nodes;
@@ -35,13 +42,7 @@ asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& devi
     CO_TRY(nodes, qemu::stray_nodes(known.graph, known.nodes, device.disks.front()));
   }
   CO_TRY(std::vector<qemu::Command> commands, qemu::unplug_commands(device, *live.domain, nodes));
-  Result<> outcome;
-  for (qemu::Command& command : commands) {
-    auto answer = co_await ask(live, std::move(command));
-    if (!answer && !is_gone(answer.error()) && outcome)
-      outcome = std::unexpected(std::move(answer).error());
-  }
-  co_return outcome;
+  co_return co_await remove_parts(live, std::move(commands));
 }
 
 asio::awaitable<void> record_refusal(Live& live, const std::set<std::string>& names, const Txn& txn,

@@ -14,6 +14,9 @@
 
 namespace tenure::guest {
 
+// Sends removals to QEMU; the first that failed of anything that was there.
+asio::awaitable<Result<>> remove_parts(Live& live, std::vector<qemu::Command> commands);
+
 // Takes the backends of a device out of QEMU, as far as there are any; the first error.
 asio::awaitable<Result<>> remove_backends(Live& live, const domain::Domain& device);
 

@@ -157,18 +157,16 @@ class Inserter {
         .kvm = device.kvm, .images = facts_.chains, .runtime_dir = live_.options.runtime_dir};
     CO_TRY(std::vector<qemu::Command> commands,
            qemu::medium_commands(device, *live_.domain, wiring));
-    for (qemu::Command& command : commands) {
-      bool node = command.name == "blockdev-add";
-      std::string name = command.arguments.at("node-name");
-      auto answer = co_await ask(live_, std::move(command));
-      // After a timeout QEMU may have done it all the same.
-      bool maybe = answer || answer.error().code() == Errc::Timeout;
-      if (maybe && node)
-        added_.push_back(name);
-      inserted_ |= maybe && !node;
-      if (!answer)
-        co_return std::unexpected(std::move(answer).error());
-    }
+    std::vector<std::string> nodes;
+    for (const qemu::Command& command : commands)
+      nodes.push_back(command.arguments.at("node-name"));
+    // Where one fails, so does the insertion, which is the last.
+    std::vector<Result<json>> answers = co_await ask_all(live_, std::move(commands));
+    inserted_ = may_be_done(answers.back());
+    for (size_t i = 0; i + 1 < answers.size(); ++i)
+      if (may_be_done(answers[i]))
+        added_.push_back(std::move(nodes[i]));
+    CO_TRY_OK(first_failure(answers));
     auto moved = expect_tray(live_, alias(), false);
     qemu::Command close{"blockdev-close-tray", {{"id", alias()}}};
     CO_TRY_OK(co_await ask(live_, std::move(close)));
@@ -205,13 +203,11 @@ class Inserter {
       if (outcome)
         outcome = co_await remove_medium(live_, alias());
     }
-    for (size_t i = added_.size(); i-- > 0;) {
-      qemu::Command command{"blockdev-del", {{"node-name", added_[i]}}};
-      auto answer = co_await ask(live_, std::move(command));
-      if (!answer && answer.error().code() != Errc::NotFound && outcome)
-        outcome = std::unexpected(std::move(answer).error());
-    }
-    co_return outcome;
+    std::vector<qemu::Command> removing;
+    for (size_t i = added_.size(); i-- > 0;)
+      removing.push_back({"blockdev-del", {{"node-name", added_[i]}}});
+    Result<> removed = co_await remove_parts(live_, std::move(removing));
+    co_return outcome ? removed : outcome;
   }
 
   Live& live_;

@@ -88,14 +88,13 @@ asio::awaitable<Result<std::vector<Hold>>> end_loans(Borrower to, registrar::Txn
 }
 
 asio::awaitable<Result<>> FileLoan::give(const kernel::HostFile& file) {
-  std::vector<int> fds{file.fd.get()};
   if (by_ == LoanBy::Name) {
-    qemu::Command command{"getfd", {{"fdname", name_}}};
-    CO_TRY_OK(co_await ask(to_.qmp, std::move(command), std::move(fds)));
+    qemu::Command command{"getfd", {{"fdname", name_}}, {file.fd.get()}};
+    CO_TRY_OK(co_await ask(to_.qmp, std::move(command)));
     co_return Result<>{};
   }
-  qemu::Command command{"add-fd", json::object()};
-  CO_TRY(json answer, co_await ask(to_.qmp, std::move(command), std::move(fds)));
+  qemu::Command command{"add-fd", json::object(), {file.fd.get()}};
+  CO_TRY(json answer, co_await ask(to_.qmp, std::move(command)));
   if (!answer.is_object() || !answer.contains("fdset-id") ||
       !answer["fdset-id"].is_number_integer())
     co_return fail(Errc::Corrupt, "add-fd: no fdset-id in QEMU's answer");

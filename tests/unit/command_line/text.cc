@@ -72,10 +72,10 @@ TEST(CommandLine, OpensEachMemberOfAChainExplicitly) {
                                    image("/i/base", "raw", false)};
   const Argv argv = argv_of(d, wiring);
   EXPECT_TRUE(has(argv, "-blockdev",
-                  R"({"driver":"file","filename":"/i/\"top\",readonly=on","read-only":false,)"
+                  R"({"driver":"file","filename":"/i/\"top\",readonly=on",)"
                   R"("node-name":"virtio-disk0.0.storage"})"));
   EXPECT_TRUE(has(argv, "-blockdev",
-                  R"({"driver":"qcow2","node-name":"virtio-disk0.0","read-only":false,)"
+                  R"({"driver":"qcow2","node-name":"virtio-disk0.0",)"
                   R"("file":"virtio-disk0.0.storage","backing":"virtio-disk0.1"})"));
   EXPECT_TRUE(has(argv, "-blockdev",
                   R"({"driver":"file","filename":"/i/base","read-only":true,)"
@@ -93,8 +93,7 @@ TEST(CommandLine, OpensADataFileWithItsImage) {
                                    image("/i/base", "qcow2", false)};
   const Argv argv = argv_of(d, wiring);
   EXPECT_TRUE(contains(argv, R"("data-file":"virtio-disk0.0d","backing":"virtio-disk0.1")"));
-  EXPECT_TRUE(
-      contains(argv, R"("filename":"/i/data","read-only":false,"node-name":"virtio-disk0.0d")"));
+  EXPECT_TRUE(contains(argv, R"("filename":"/i/data","node-name":"virtio-disk0.0d")"));
 }
 
 TEST(CommandLine, RefusesADiskOfWhichNothingIsKnown) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <asio/co_spawn.hpp>
@@ -52,6 +53,12 @@ class Peer {
     buffer.erase(0, length);
     co_return command;
   }
+  // Bytes that have come and were not read.
+  size_t waiting() {
+    int more = 0;
+    EXPECT_EQ(ioctl(socket.native_handle(), FIONREAD, &more), 0);
+    return buffer.size() + static_cast<size_t>(more);
+  }
   asio::awaitable<void> answer(nlohmann::json command, nlohmann::json value) {
     nlohmann::json reply = {{"return", value}, {"id", command["id"]}};
     std::string bytes = reply.dump() + "\r\n";
@@ -63,6 +70,7 @@ class Peer {
     co_await send(std::move(greeting));
     nlohmann::json command = co_await next_command();
     EXPECT_EQ(command.value("execute", ""), "qmp_capabilities");
+    EXPECT_EQ(command["arguments"], nlohmann::json::parse(R"({"enable": ["oob"]})"));
     nlohmann::json nothing = nlohmann::json::object();
     co_await answer(std::move(command), std::move(nothing));
   }

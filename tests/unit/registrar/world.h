@@ -211,9 +211,10 @@ class World final : public registrar::Seams {
 };
 
 // Waits until the one thread of `pool` has nothing left to do: a handler that ran as this was asked
-// has posted what it had to before the second round trip.
+// has posted what it had to before the second round trip, and that (publishing, which comes behind
+// the reply) before the third.
 inline void drain(asio::thread_pool& pool) {
-  for (int i = 0; i < 2; ++i) asio::post(pool, asio::use_future).get();
+  for (int i = 0; i < 3; ++i) asio::post(pool, asio::use_future).get();
 }
 
 // Runs a coroutine to its end on `pool`; a Crash is thrown on to the caller.
