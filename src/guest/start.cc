@@ -170,11 +170,13 @@ class Starter {
         facts.push_back(link_record(state_, domain_->kvm, nic));
         registrar::stamp(facts.back(), state_.ref, operation_.txn());
       }
+    // A daemon that dies between op=start and `cont` finds it so.
+    state_.suspended = saved_ && !saved_->paused;
+    if (state_.suspended)
+      CO_TRY_OK(save_run(context_.paths, state_));
     CO_TRY_OK(co_await context_.journal.emit(std::move(facts)));
     Result<> concluded = co_await operation_.conclude(std::move(success));
     state_.started = operation_.announced();
-    // A daemon that dies before `cont` finds it so.
-    state_.suspended = saved_ && !saved_->paused;
     CO_TRY_OK(concluded);
     co_return save_run(context_.paths, state_);
   }
