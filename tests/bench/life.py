@@ -2,6 +2,7 @@
 """What the benchmarks of whole guests share: where the programs are, a clock, and tenured's socket."""
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -59,4 +60,7 @@ def pids_of(program, argument=None):
 
 def stop_tenured(root):
     for pid in pids_of("tenured", root):
+        ended = os.pidfd_open(pid)
         os.kill(pid, signal.SIGTERM)
+        select.select([ended], [], [], 30)
+        os.close(ended)
