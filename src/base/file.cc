@@ -66,8 +66,7 @@ Result<> write_file_atomic(const std::string& path, std::string_view bytes, unsi
     return fail_sys("fsync", temporary);
   if (rename(temporary.c_str(), path.c_str()) < 0)
     return fail_sys("rename to", path);
-  size_t slash = path.rfind('/');
-  std::string folder = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  const std::string folder = folder_of(path);
   TRY(UniqueFd dir, open_file(folder, O_RDONLY | O_DIRECTORY));
   if (fsync(dir.get()) < 0)
     return fail_sys("fsync", folder);
