@@ -134,6 +134,18 @@ class Subject:
         """What the client was told (exit code, None if it heard nothing) must be what is true."""
         raise NotImplementedError
 
+    def survived(self, running):
+        """The guest must still run; says what is known of its end."""
+        if running:
+            return
+        stops = [entry for entry in self.instance.entries() if " op=stop " in entry]
+        logs = os.path.join(self.instance.root, "var/log/tenure")
+        ends = []
+        for name in sorted(os.listdir(logs)):
+            with open(os.path.join(logs, name), encoding="utf-8", errors="replace") as file:
+                ends.append(f"{name}: {''.join(file.readlines()[-8:])}")
+        raise AssertionError("\n".join(["the guest did not survive", *stops[-1:], *ends]))
+
     def daemon(self):
         self.instance.tenure("list", check=False)
         (pid,) = self.instance.daemon_pids()
