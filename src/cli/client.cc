@@ -109,7 +109,7 @@ Result<UniqueFd> connect_or_start(const Paths& paths) {
 
 Result<std::string> read_reply(int fd) {
   std::string reply;
-  char chunk[65536];
+  char chunk[4096];
   for (;;) {
     ssize_t n = read(fd, chunk, sizeof chunk);
     if (n < 0 && errno == EINTR)
