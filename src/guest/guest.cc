@@ -55,6 +55,8 @@ Guest::Guest(Context& context, std::unique_ptr<domain::Domain> domain, HostOptio
 void Guest::watch(std::function<void()> on_ended) {
   if (live_.qmp)
     listen();
+  else
+    lose_monitor("QEMU did not answer when tenured started");
   watch_helpers();
   auto self = shared_from_this();
   auto task = [self, on_ended = std::move(on_ended)]() mutable -> asio::awaitable<void> {

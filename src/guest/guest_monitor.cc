@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <array>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
@@ -25,7 +26,8 @@ using namespace std::chrono_literals;
 
 constexpr auto kReconnectTimeout = 5s;
 constexpr auto kQueryTimeout = 5s;
-// Before each try. QEMU that ends closes its monitor first: the first look waits for that.
+// Before each try; the last one is repeated. QEMU that ends closes its monitor first: the first
+// look waits for that.
 constexpr std::array<std::chrono::milliseconds, 8> kDelays{20ms, 100ms, 500ms, 2s,
                                                            5s,   10s,   30s,   60s};
 // In one run: a QEMU that hangs up again and again is not to keep us busy.
@@ -64,32 +66,29 @@ void Guest::lose_monitor(std::string why) {
 // It does not keep the guest alive while it sleeps.
 asio::awaitable<void> Guest::seek_monitor(std::weak_ptr<Guest> weak, std::string why) {
   auto executor = co_await asio::this_coro::executor;
-  std::string last;
-  for (std::chrono::milliseconds delay : kDelays) {
-    asio::steady_timer timer(executor, delay);
+  for (size_t tries = 0;; ++tries) {
+    asio::steady_timer timer(executor, kDelays[std::min(tries, kDelays.size() - 1)]);
     asio::error_code error;
     co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
     auto self = weak.lock();
     if (!self || self->ended_ || has_exited(self->pidfd_.native_handle()))
       co_return;
-    if (self->lost_monitors_.size() >= kMaxLosses) {
-      why += "; it was lost too often in this run";
-      break;
-    }
-    Result<> found = co_await self->connect_again();
+    bool too_often = self->lost_monitors_.size() >= kMaxLosses;
+    Result<> found = fail(Errc::Lost, "it was lost too often in this run");
+    if (!too_often)
+      found = co_await self->connect_again();
     if (found) {
       co_await self->look_again(std::move(why));
       co_return;
     }
-    last = found.error().what();
+    if (too_often || tries + 1 == kDelays.size()) {
+      registrar::Txn txn = self->own_txn();
+      std::string lost = why + "; " + found.error().what();
+      co_await self->tell_monitor(false, std::move(lost), std::move(txn));
+    }
+    if (too_often)
+      co_return;
   }
-  auto self = weak.lock();
-  if (!self || self->ended_)
-    co_return;
-  if (!last.empty())
-    why += "; " + last;
-  registrar::Txn txn = self->own_txn();
-  co_await self->tell_monitor(false, std::move(why), std::move(txn));
 }
 
 asio::awaitable<Result<>> Guest::connect_again() {
@@ -119,6 +118,7 @@ asio::awaitable<void> Guest::look_again(std::string why) {
                 .seams = *live_.seams,
                 .qmp = live_.qmp,
                 .holds = live_.holds};
+    (void)co_await resume_if_never_run(live_.qmp, kQueryTimeout);
     own = txn;
     co_await end_abandoned(to, live_.state, std::move(own));
     qemu::Command command{"query-status", nlohmann::json::object()};

@@ -159,9 +159,9 @@ class Recovery {
   }
 
   // A zombie still has its pid, but holds nothing.
-  static bool has_exited(int pidfd) {
+  static bool has_exited(int pidfd, int timeout_ms = 0) {
     pollfd exit{.fd = pidfd, .events = POLLIN, .revents = 0};
-    return poll(&exit, 1, 0) == 1;
+    return poll(&exit, 1, timeout_ms) == 1;
   }
 
   asio::awaitable<Result<std::shared_ptr<Guest>>> adopt() {
@@ -169,19 +169,19 @@ class Recovery {
       co_return fail(Errc::Lost, fence_error_);
     if (domain_->name.empty())
       co_return fail(Errc::NotFound, "its definition is lost");
-    CO_TRY(auto qmp, co_await monitor_at_last());
+    auto found = co_await monitor_at_last();
+    if (!found && has_ended())
+      co_return std::unexpected(std::move(found).error());
+    // Fenced it is without one: somebody else may have its monitor, or its storage stand still.
+    std::shared_ptr<qemu::Qmp> qmp = found ? std::move(*found) : nullptr;
     CO_TRY_OK(co_await settle_changes(qmp));
     seams_->set_process(state_.process);
     if (has_helpers(*domain_))
       co_await let_strays_end(context_.executor, *seams_, state_.process.pid);
-    Borrower to{
-        .context = context_, .state = state_, .seams = *seams_, .qmp = qmp, .holds = run_.holds};
-    registrar::Txn ending = txn_;
-    co_await end_abandoned(to, state_, std::move(ending));
-    qemu::Command query{"query-status", nlohmann::json::object()};
-    auto status = co_await ask(qmp, std::move(query), kMonitorTimeout);
-    Record record = recovery_record("adopted");
-    std::vector<Record> records{std::move(record)};
+    std::string status;
+    if (qmp)
+      status = co_await end_changes(qmp);
+    std::vector<Record> records{recovery_record("adopted")};
     // It gains nothing by this, so it does not end for a log that cannot take the record.
     Result<> written = co_await context_.journal.write(std::move(records));
     if (!written)
@@ -189,8 +189,8 @@ class Recovery {
     auto guest = std::make_shared<Guest>(context_, std::move(domain_), std::move(options_), state_,
                                          std::move(seams_), std::move(run_.holds),
                                          std::move(pidfd_), std::move(qmp));
-    if (std::string word = status ? word_in(*status, "status") : ""; !word.empty())
-      guest->set_status(std::move(word));
+    if (!status.empty())
+      guest->set_status(std::move(status));
     registrar::Txn txn = txn_;
     Result<> reconciled = co_await guest->catch_up(std::move(txn));
     if (!reconciled)
@@ -204,7 +204,11 @@ class Recovery {
     if (run_.pending.empty())
       co_return Result<>{};
     co_await look_at_qemu(qmp);
-    auto present = [this](uint64_t index, const model::Claim& claim) {
+    // It may still do what it was told and has not read.
+    const bool answers = qmp != nullptr;
+    auto present = [this, answers](uint64_t index, const model::Claim& claim) -> Result<bool> {
+      if (!answers && is_of_qemu(claim) && !held_by_qemu_.contains(index))
+        return fail(Errc::Lost, "QEMU does not answer");
       return is_held(index, claim);
     };
     std::string settled = "recovered: tenured died while the guest was being changed";
@@ -216,15 +220,16 @@ class Recovery {
     co_return Result<>{};
   }
 
-  // The daemon died after op=start was recorded and before `cont`.
-  asio::awaitable<Result<>> resume_if_never_run(std::shared_ptr<qemu::Qmp> qmp) {
-    qemu::Command command{"query-status", nlohmann::json::object()};
-    CO_TRY(nlohmann::json status, co_await ask(qmp, std::move(command), kMonitorTimeout));
-    if (word_in(status, "status") != "prelaunch")
-      co_return Result<>{};
-    command = {"cont", nlohmann::json::object()};
-    CO_TRY_OK(co_await ask(qmp, std::move(command), kMonitorTimeout));
-    co_return Result<>{};
+  // What the daemon had begun and nobody goes on with. Returns QEMU's status; "" if it does not
+  // say.
+  asio::awaitable<std::string> end_changes(const std::shared_ptr<qemu::Qmp>& qmp) {
+    Borrower to{
+        .context = context_, .state = state_, .seams = *seams_, .qmp = qmp, .holds = run_.holds};
+    registrar::Txn ending = txn_;
+    co_await end_abandoned(to, state_, std::move(ending));
+    qemu::Command query{"query-status", nlohmann::json::object()};
+    auto status = co_await ask(qmp, std::move(query), kMonitorTimeout);
+    co_return status ? word_in(*status, "status") : "";
   }
 
   Record recovery_record(std::string_view reason) const {
@@ -259,10 +264,15 @@ class Recovery {
     Result<> sent = kernel::signal_process(pidfd_.get(), SIGKILL);
     if (!sent && sent.error().code() != Errc::NotFound)
       return sent;
-    pollfd exit{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
-    if (poll(&exit, 1, kKillTimeoutMs) != 1)
+    if (!has_exited(pidfd_.get(), kKillTimeoutMs))
       return fail(Errc::Timeout, "QEMU does not end");
     return {};
+  }
+
+  // Of which QEMU itself has to tell.
+  static bool is_of_qemu(const model::Claim& claim) {
+    return !claim.kind.empty() &&
+           (!registrar::has_act(claim) || claim.record.kind == trail::Kind::NetOpen);
   }
 
   // What a QEMU that lives holds of the intents without a result: asked before it is ended, for
@@ -272,9 +282,7 @@ class Recovery {
     std::vector<model::Claim> claims;
     for (registrar::Pending& pending : run_.pending) {
       model::Claim claim = model::claim_of(pending.record);
-      bool of_qemu = !claim.kind.empty() &&
-                     (!registrar::has_act(claim) || claim.record.kind == trail::Kind::NetOpen);
-      if (!of_qemu)
+      if (!is_of_qemu(claim))
         continue;
       asked.push_back(&pending);
       claims.push_back(std::move(claim));
@@ -300,8 +308,8 @@ class Recovery {
     co_return co_await qemu::open_qmp(context_.executor, std::move(socket), kMonitorTimeout);
   }
 
-  // An error of a moment, ours or QEMU's, is no reason to end a guest. One that does not answer has
-  // been given its time.
+  // An error of a moment, ours or QEMU's, is asked about again; one that does not answer has been
+  // given its time.
   asio::awaitable<Result<std::shared_ptr<qemu::Qmp>>> monitor_at_last() {
     for (std::chrono::milliseconds delay : kAgain) {
       auto qmp = co_await answering_monitor();
@@ -316,7 +324,7 @@ class Recovery {
     auto qmp = co_await monitor();
     if (!qmp)
       co_return qmp;
-    Result<> resumed = co_await resume_if_never_run(*qmp);
+    Result<> resumed = co_await resume_if_never_run(*qmp, kMonitorTimeout);
     if (resumed)
       co_return qmp;
     (*qmp)->close();
@@ -333,10 +341,7 @@ class Recovery {
     }
   }
 
-  bool has_ended() const {
-    pollfd exit{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
-    return poll(&exit, 1, 0) == 1;
-  }
+  bool has_ended() const { return has_exited(pidfd_.get()); }
 
   // By the index of the intent: two claims may read alike.
   Result<bool> is_held(uint64_t index, const model::Claim& claim) {

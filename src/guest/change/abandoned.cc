@@ -107,6 +107,17 @@ asio::awaitable<void> close_names(Borrower to, const std::vector<Hold>& loans) {
 
 }  // namespace
 
+asio::awaitable<Result<>> resume_if_never_run(std::shared_ptr<qemu::Qmp> qmp,
+                                              std::chrono::milliseconds timeout) {
+  qemu::Command command{"query-status", json::object()};
+  CO_TRY(json status, co_await ask(qmp, std::move(command), timeout));
+  if (word_in(status, "status") != "prelaunch")
+    co_return Result<>{};
+  command = {"cont", json::object()};
+  CO_TRY_OK(co_await ask(qmp, std::move(command), timeout));
+  co_return Result<>{};
+}
+
 // QEMU tells that a migration has ended before its thread sets the state that follows it, in which
 // the vCPUs stand still (migration_iteration_finish() in migration/migration.c).
 asio::awaitable<Result<>> go_on(Borrower to) {

@@ -45,6 +45,11 @@ std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& a
   });
 }
 
+// Of a descriptor that QEMU is given; no other that it has at that time is called so.
+std::string name_of_given(std::string_view what, const std::string& alias, size_t number) {
+  return fmt::format("{}-{}-{}", what, alias, number);
+}
+
 // After a device has gone. It has ended where that cannot be done, or somebody forbids it to us.
 void lower_limits(Live& live) {
   Result<> lowered = lower_locked(live.state.process.pid, *live.domain);
@@ -149,7 +154,7 @@ class Attacher {
   std::vector<qemu::Command> hand_over(qemu::Wiring& wiring, const ChardevSockets& sockets) {
     std::vector<qemu::Command> commands;
     auto give = [&](std::string_view what, int fd, std::vector<std::string>& names) {
-      names.push_back(fmt::format("{}-{}-{}", what, addition_.alias, names.size()));
+      names.push_back(name_of_given(what, addition_.alias, names.size()));
       commands.push_back({"getfd", {{"fdname", names.back()}}, {fd}});
     };
     auto give_socket = [&](const std::string& alias, int fd) {
@@ -285,12 +290,11 @@ asio::awaitable<void> close_given(Live& live, const domain::Domain& device) {
     co_return;
   std::vector<qemu::Command> commands;
   for (const domain::Filesystem& fs : device.filesystems)
-    commands.push_back({"closefd", {{"fdname", fmt::format("socket-{}-0", fs.info.alias)}}});
+    commands.push_back({"closefd", {{"fdname", name_of_given("socket", fs.info.alias, 0)}}});
   for (const domain::Interface& nic : device.interfaces)
     for (uint32_t queue = 0; queue < nic.queues.value_or(1); ++queue)
       for (std::string_view what : kWhat)
-        commands.push_back(
-            {"closefd", {{"fdname", fmt::format("{}-{}-{}", what, nic.info.alias, queue)}}});
+        commands.push_back({"closefd", {{"fdname", name_of_given(what, nic.info.alias, queue)}}});
   (void)co_await ask_all(live, std::move(commands));
 }
 

@@ -25,6 +25,8 @@ inline asio::awaitable<Result<nlohmann::json>> ask(
     std::chrono::milliseconds timeout = kCommandTimeout) {
   std::shared_ptr<qemu::Qmp> qmp = monitor;
   std::string name = command.name;
+  if (!qmp)
+    co_return fail(Errc::Lost, name + ": no monitor to this guest");
   auto answer = co_await qmp->execute(std::move(command.name), std::move(command.arguments),
                                       timeout, std::move(command.fds));
   if (!answer)
