@@ -307,12 +307,15 @@ void Connection::write() {
   asio::co_spawn(executor_, write_rest(shared_from_this()), asio::detached);
 }
 
-// False while the socket is full. QEMU keeps the fds of one message only (tcp_chr_recv() of its
-// chardev/char-socket.c), and reads ahead: the next that has some waits for the answer to the last.
+// False while the socket is full. While a command that took fds along is not answered, nothing else
+// is sent: QEMU keeps the fds of one message only, and makes them blocking at each read until the
+// command has taken them (tcp_chr_recv() of chardev/char-socket.c). Its monitor's thread, reading
+// ahead, would do that to a tap that netdev_add has made non-blocking on the main thread meanwhile,
+// and QEMU would stand still in its next read of the tap.
 bool Connection::flush() {
   while (!closed_ && !queue_.empty()) {
     Outgoing& message = queue_.front();
-    if (!message.fds.empty() && lending_ != 0)
+    if (lending_ != 0 && lending_ != message.id)
       return true;
     ssize_t n = send_some(socket_.native_handle(), message);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))

@@ -160,6 +160,19 @@ def open_device_nodes(pid):
     return found
 
 
+def blocking_taps(pid):
+    """Descriptors of the process on a tap or macvtap whose reads wait: QEMU's main loop stands still in one."""
+    found = []
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith(("/dev/net/tun", "/dev/tap")):
+                with open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="ascii") as file:
+                    flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
+                if not flags & os.O_NONBLOCK:
+                    found.append(descriptor)
+    return found
+
+
 def rdev_of(path):
     """The number of a device node as records write it."""
     return hex_of(os.stat(path).st_rdev)
@@ -267,6 +280,7 @@ def agree_guest(instance, uuid, guest, tenures, same):
         held = {t["id"] for t in tenures if t["kind"] in ("disk", "chardev")} & instance.images
         agree_helpers(instance, uuid, guest["pid"], status, tenures, cgroups, same)
         same(f"{uuid} images in QEMU", open_files_of(guest["pid"], instance.images), held)
+        same(f"{uuid} taps that QEMU waits at", blocking_taps(guest["pid"]), [])
         devices, vhosts = passed_on(guest["pid"])
         same(f"{uuid} devices of the host in QEMU", devices,
              {t["rdev"] for t in tenures if t["kind"] in ("dev", "evdev") and t.get("rdev") and on_host(t["rdev"])})
