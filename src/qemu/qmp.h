@@ -51,10 +51,11 @@ class Qmp {
                                                           nlohmann::json arguments,
                                                           std::chrono::milliseconds timeout,
                                                           std::vector<int> fds = {}) = 0;
-  // Sends all of them before the first is answered, and returns their answers in their order. QEMU
-  // runs them one after the other, each whether or not one before it failed: whoever needs that it
-  // does not must be sure that the later one fails too. An answer is waited for `timeout` from that
-  // of its predecessor; behind one that timed out none is waited for. Errors: as of execute().
+  // Sends all of them before the first is answered, but nothing behind one with fds before that is,
+  // and returns their answers in their order. QEMU runs them one after the other, each whether or
+  // not one before it failed: whoever needs that it does not must be sure that the later one fails
+  // too. An answer is waited for `timeout` from that of its predecessor; behind one that timed out
+  // none is waited for. Errors: as of execute().
   virtual asio::awaitable<std::vector<Result<nlohmann::json>>> execute_all(
       std::vector<Command> commands, std::chrono::milliseconds timeout) = 0;
 

@@ -226,8 +226,10 @@ def agree(instance):
     """kernel = trail = status, for every guest of the instance: cgroups, device rules, ACLs of images, interfaces,
     QEMU processes and run folders are exactly what the open tenures and the daemon say; each intent has its end; the
     ledger verifies. Starts tenured if it does not run. Raises with everything that is wrong; returns the guests."""
-    running = {guest["uuid"]: guest for guest in map(json.loads, instance.tenure(
-        "list", "-o", "json", check=False).stdout.splitlines()) if guest["state"] != "shut off"}
+    listed = instance.tenure("list", "-o", "json", check=False)
+    assert listed.returncode in (0, 1), f"list: exit {listed.returncode}: {listed.stderr}"
+    running = {guest["uuid"]: guest for guest in map(json.loads, listed.stdout.splitlines())
+               if guest["state"] != "shut off"}
     history = instance.tenure("history", "-o", "json", check=False)
     # 5: audit lost records, as some tests make it do; the ledger has them all.
     assert history.returncode in (0, 1, 5), f"history: exit {history.returncode}: {history.stderr}"
