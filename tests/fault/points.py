@@ -173,6 +173,9 @@ class Subject:
         with Tracer(self.instance, words, inject) as tracer:
             tracer.wait_attached(len(threads))
             code = self.client(operation)
+        # One that dies has no command line any more, and may still have its socket.
+        if pid not in self.instance.daemon_pids():
+            harness.wait_exit(pid, 20)
         return code, tracer.lines()
 
     def client(self, operation):
