@@ -270,7 +270,8 @@ int enter_private_dev(const PrivateDev& tree, const char** step) {
 }
 
 Result<UniqueFd> open_guest_dev(pid_t pid) {
-  std::string path = fmt::format("/proc/{}/root/dev", pid);
+  // proc(5): what the process sees as its root folder.
+  std::string path = fmt::format("/proc/{}/root{}", pid, "/dev");
   TRY(UniqueFd dev, open_file(path, O_PATH | O_DIRECTORY));
   struct stat guest{};
   struct stat own{};

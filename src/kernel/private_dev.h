@@ -52,8 +52,8 @@ Result<> add_folder(PrivateDev& tree, const std::string& name, UniqueFd mount);
 // `*step` then names what failed.
 int enter_private_dev(const PrivateDev& tree, const char** step);
 
-// For a running guest: the /dev of its namespace, by /proc/PID/root/dev (no setns). Invalid if that
-// is the caller's own /dev. The caller makes sure (pidfd) that the pid still is the guest
+// For a running guest: the /dev of its namespace, by its root in /proc/PID (no setns). Invalid if
+// that is the caller's own /dev. The caller makes sure (pidfd) that the pid still is the guest
 // afterwards.
 Result<UniqueFd> open_guest_dev(pid_t pid);
 // mknod + chown + chmod, read back. Unchanged if the very same node is there; a node of the same
