@@ -24,6 +24,7 @@
 #include "guest/run/run_seams.h"
 #include "guest/run/run_state.h"
 #include "qemu/qmp.h"
+#include "registrar/replay.h"
 
 namespace tenure::guest {
 
@@ -114,6 +115,9 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // QEMU's own word: running, paused, shutdown …
   const std::string& status() const { return status_; }
   void set_status(std::string status) { status_ = std::move(status); }
+  // Intents of this run that only a QEMU that answers can decide: settled once its monitor is
+  // found.
+  void leave_undecided(registrar::OpenRun run) { undecided_ = std::move(run); }
   // What the balloon says from now on is the answer to that request.
   void set_balloon_txn(registrar::Txn txn) { live_.balloon_txn = std::move(txn); }
   bool ended() const { return ended_; }
@@ -153,6 +157,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   static asio::awaitable<void> seek_monitor(std::weak_ptr<Guest> weak, std::string why);
   asio::awaitable<Result<>> connect_again();
   asio::awaitable<void> look_again(std::string why);
+  asio::awaitable<void> decide();
   asio::awaitable<void> tell_monitor(bool found, std::string why, registrar::Txn txn);
 
   Live live_;
@@ -168,6 +173,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::vector<kernel::ProcessId> watched_helpers_;
   bool saving_ = false;
   std::vector<std::shared_ptr<qemu::Qmp>> lost_monitors_;  // closed
+  registrar::OpenRun undecided_;                           // its pending intents
   // The power button: what a shutdown means is QEMU's one setting, so a reboot, a stop and a save
   // wait for each other.
   registrar::Turns button_;

@@ -18,6 +18,7 @@
 #include "guest/guest.h"
 #include "guest/run/answer.h"
 #include "guest/run/ask.h"
+#include "guest/run/undecided.h"
 
 namespace tenure::guest {
 namespace {
@@ -111,6 +112,7 @@ asio::awaitable<void> Guest::look_again(std::string why) {
     registrar::Turns::Turn turn = co_await live_.turns.next();
     if (ended_ || saving_)
       co_return;
+    co_await decide();
     registrar::Txn own = txn;
     co_await tell_monitor(true, std::move(why), std::move(own));
     Borrower to{.context = live_.context,
@@ -130,6 +132,20 @@ asio::awaitable<void> Guest::look_again(std::string why) {
   if (!caught)
     live_.context.log(fmt::format("{}: after the loss of its monitor: {}", live_.state.ref.vm,
                                   caught.error().what()));
+}
+
+asio::awaitable<void> Guest::decide() {
+  if (undecided_.pending.empty())
+    co_return;
+  Undecided at{live_.context, undecided_, *live_.domain, live_.options, *live_.seams};
+  std::shared_ptr<qemu::Qmp> qmp = live_.qmp;
+  std::set<uint64_t> held = co_await held_by_qemu(at, live_.state.process, std::move(qmp));
+  std::string why = "recovered: QEMU did not answer when tenured started";
+  Result<> settled = co_await settle_undecided(at, std::move(held), false, std::move(why));
+  if (!settled)
+    live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, settled.error().what()));
+  for (registrar::Hold& hold : std::exchange(undecided_.holds, {}))
+    registrar::add_hold(live_.holds, std::move(hold));
 }
 
 asio::awaitable<void> Guest::tell_monitor(bool found, std::string why, registrar::Txn txn) {

@@ -23,7 +23,7 @@
 #include "guest/run/confirm.h"
 #include "guest/run/end_of_run.h"
 #include "guest/run/uids.h"
-#include "registrar/settle.h"
+#include "guest/run/undecided.h"
 
 namespace tenure::guest {
 namespace {
@@ -178,7 +178,7 @@ class Recovery {
     seams_->set_process(state_.process);
     if (has_helpers(*domain_))
       co_await let_strays_end(context_.executor, *seams_, state_.process.pid);
-    std::string status;
+    std::string status = "unknown";
     if (qmp)
       status = co_await end_changes(qmp);
     std::vector<Record> records{recovery_record("adopted")};
@@ -191,6 +191,7 @@ class Recovery {
                                          std::move(pidfd_), std::move(qmp));
     if (!status.empty())
       guest->set_status(std::move(status));
+    guest->leave_undecided(run_);
     registrar::Txn txn = txn_;
     Result<> reconciled = co_await guest->catch_up(std::move(txn));
     if (!reconciled)
@@ -204,20 +205,10 @@ class Recovery {
     if (run_.pending.empty())
       co_return Result<>{};
     co_await look_at_qemu(qmp);
-    // It may still do what it was told and has not read.
-    const bool answers = qmp != nullptr;
-    auto present = [this, answers](uint64_t index, const model::Claim& claim) -> Result<bool> {
-      if (!answers && is_of_qemu(claim) && !held_by_qemu_.contains(index))
-        return fail(Errc::Lost, "QEMU does not answer");
-      return is_held(index, claim);
-    };
+    std::set<uint64_t> held = held_by_qemu_;
     std::string settled = "recovered: tenured died while the guest was being changed";
-    CO_TRY_OK(
-        co_await registrar::settle(context_.journal, run_, std::move(present), std::move(settled)));
-    for (const registrar::Pending& pending : run_.pending)
-      context_.log(fmt::format("{}: cannot tell whether it holds {}; the next start asks again: {}",
-                               run_.ref.vm, model::claim_of(pending.record).id, pending.unknown));
-    co_return Result<>{};
+    co_return co_await settle_undecided(undecided(), std::move(held), qmp == nullptr,
+                                        std::move(settled));
   }
 
   // What the daemon had begun and nobody goes on with. Returns QEMU's status; "" if it does not
@@ -269,38 +260,12 @@ class Recovery {
     return {};
   }
 
-  // Of which QEMU itself has to tell.
-  static bool is_of_qemu(const model::Claim& claim) {
-    return !claim.kind.empty() &&
-           (!registrar::has_act(claim) || claim.record.kind == trail::Kind::NetOpen);
-  }
+  Undecided undecided() { return {context_, run_, *domain_, options_, *seams_}; }
 
-  // What a QEMU that lives holds of the intents without a result: asked before it is ended, for
-  // afterwards nobody can tell. Its records are completed by what it says.
+  // Asked before a QEMU that lives is ended, for afterwards nobody can tell.
   asio::awaitable<void> look_at_qemu(std::shared_ptr<qemu::Qmp> qmp) {
-    std::vector<registrar::Pending*> asked;
-    std::vector<model::Claim> claims;
-    for (registrar::Pending& pending : run_.pending) {
-      model::Claim claim = model::claim_of(pending.record);
-      if (!is_of_qemu(claim))
-        continue;
-      asked.push_back(&pending);
-      claims.push_back(std::move(claim));
-    }
-    if (!pidfd_ || asked.empty())
-      co_return;
-    auto facts = look_up(*domain_, options_, Missing::Note);
-    std::vector<model::Claim*> pointers;
-    for (model::Claim& claim : claims) pointers.push_back(&claim);
-    Facts known = facts ? std::move(*facts) : Facts{};
-    std::vector<Result<>> held =
-        co_await confirm_each(qmp, state_.process, known, *seams_, std::move(pointers));
-    for (size_t i = 0; i < held.size(); ++i) {
-      if (!held[i])
-        continue;
-      asked[i]->record = claims[i].record;
-      held_by_qemu_.insert(asked[i]->index);
-    }
+    if (pidfd_)
+      held_by_qemu_ = co_await held_by_qemu(undecided(), state_.process, std::move(qmp));
   }
 
   asio::awaitable<Result<std::shared_ptr<qemu::Qmp>>> monitor() {
@@ -343,20 +308,11 @@ class Recovery {
 
   bool has_ended() const { return has_exited(pidfd_.get()); }
 
-  // By the index of the intent: two claims may read alike.
-  Result<bool> is_held(uint64_t index, const model::Claim& claim) {
-    if (held_by_qemu_.contains(index))
-      return true;
-    return seams_->present(claim);
-  }
-
   // Of what could not be told nothing is recorded and nothing is taken away that would tell it
   // later: the cgroup stays as long as anything of its fence is not known.
   std::vector<Hold> keep_evidence() {
     bool of_fence = false;
     for (const registrar::Pending& pending : run_.pending) {
-      context_.log(fmt::format("{}: cannot tell whether it holds {}, so that stays open: {}",
-                               run_.ref.vm, model::claim_of(pending.record).id, pending.unknown));
       auto kind = pending.record.kind;
       of_fence |= kind != trail::Kind::FileAcl && kind != trail::Kind::NetOpen;
     }
@@ -381,12 +337,9 @@ class Recovery {
     }
     CO_TRY_OK(kill_survivors());
     CO_TRY_OK(co_await end_helpers(context_.executor, *seams_));
-    auto present = [this](uint64_t index, const model::Claim& claim) {
-      return is_held(index, claim);
-    };
+    std::set<uint64_t> held = held_by_qemu_;
     std::string settled = why();
-    CO_TRY_OK(
-        co_await registrar::settle(context_.journal, run_, std::move(present), std::move(settled)));
+    CO_TRY_OK(co_await settle_undecided(undecided(), std::move(held), false, std::move(settled)));
     std::vector<Hold> evidence = keep_evidence();
     registrar::RunRef ref = run_.ref;
     registrar::Txn txn = txn_;

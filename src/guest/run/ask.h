@@ -46,6 +46,9 @@ inline asio::awaitable<std::vector<Result<nlohmann::json>>> ask_all(
   std::shared_ptr<qemu::Qmp> qmp = live.qmp;
   std::vector<std::string> names;
   for (const qemu::Command& command : commands) names.push_back(command.name);
+  if (!qmp)
+    co_return std::vector<Result<nlohmann::json>>(commands.size(),
+                                                  fail(Errc::Lost, "no monitor to this guest"));
   auto answers = co_await qmp->execute_all(std::move(commands), kCommandTimeout);
   for (size_t i = 0; i < answers.size(); ++i)
     if (!answers[i])

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/run/undecided.h"
+
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "guest/run/confirm.h"
+#include "registrar/settle.h"
+
+namespace tenure::guest {
+namespace {
+
+// Of which QEMU itself has to tell.
+bool is_of_qemu(const model::Claim& claim) {
+  return !claim.kind.empty() &&
+         (!registrar::has_act(claim) || claim.record.kind == trail::Kind::NetOpen);
+}
+
+}  // namespace
+
+asio::awaitable<std::set<uint64_t>> held_by_qemu(Undecided at, kernel::ProcessId process,
+                                                 std::shared_ptr<qemu::Qmp> qmp) {
+  std::set<uint64_t> found;
+  std::vector<registrar::Pending*> asked;
+  std::vector<model::Claim> claims;
+  for (registrar::Pending& pending : at.run.pending) {
+    model::Claim claim = model::claim_of(pending.record);
+    if (!is_of_qemu(claim))
+      continue;
+    asked.push_back(&pending);
+    claims.push_back(std::move(claim));
+  }
+  if (asked.empty())
+    co_return found;
+  auto facts = look_up(at.domain, at.options, Missing::Note);
+  Facts known = facts ? std::move(*facts) : Facts{};
+  std::vector<model::Claim*> pointers;
+  for (model::Claim& claim : claims) pointers.push_back(&claim);
+  std::vector<Result<>> held =
+      co_await confirm_each(qmp, process, known, at.seams, std::move(pointers));
+  for (size_t i = 0; i < held.size(); ++i) {
+    if (!held[i])
+      continue;
+    asked[i]->record = claims[i].record;
+    found.insert(asked[i]->index);
+  }
+  co_return found;
+}
+
+asio::awaitable<Result<>> settle_undecided(Undecided at, std::set<uint64_t> held,
+                                           bool qemu_is_silent, std::string why) {
+  // By the index of the intent: two claims may read alike.
+  auto present = [&at, &held, qemu_is_silent](uint64_t index,
+                                              const model::Claim& claim) -> Result<bool> {
+    if (held.contains(index))
+      return true;
+    if (qemu_is_silent && is_of_qemu(claim))
+      return fail(Errc::Lost, "QEMU does not answer");
+    return at.seams.present(claim);
+  };
+  CO_TRY_OK(
+      co_await registrar::settle(at.context.journal, at.run, std::move(present), std::move(why)));
+  for (const registrar::Pending& pending : at.run.pending)
+    at.context.log(fmt::format("{}: cannot tell whether it holds {}, so that stays open: {}",
+                               at.run.ref.vm, model::claim_of(pending.record).id, pending.unknown));
+  co_return Result<>{};
+}
+
+}  // namespace tenure::guest
