@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "guest/run/ask.h"
 #include "guest/run/file_loan.h"
@@ -24,13 +25,15 @@ using trail::Kind;
 struct Answers {
   std::vector<kernel::OpenFile> files;
   json chardevs, memory, cpus, iothreads;
-  json balloon;  // null without one
+  json balloon;         // null without one
+  json devices, nodes;  // null where its answers to what plugged them are known
 };
 
 struct Question {
   Kind kind;
   std::string_view command;
   json Answers::* answer;
+  const char* path = nullptr;  // argument of qom-list
 };
 constexpr Question kQuestions[] = {
     {Kind::Chardev, "query-chardev", &Answers::chardevs},
@@ -40,6 +43,14 @@ constexpr Question kQuestions[] = {
     {Kind::Mem, "query-memory-size-summary", &Answers::memory},
     {Kind::Vcpu, "query-cpus-fast", &Answers::cpus},
     {Kind::Iothread, "query-iothreads", &Answers::iothreads},
+};
+// Of what another tenured began: a descriptor may be there for another device of the guest.
+constexpr char kDevices[] = "/machine/peripheral";
+constexpr Question kQuestionsOfOthers[] = {
+    {Kind::Net, "qom-list", &Answers::devices, kDevices},
+    {Kind::Rng, "qom-list", &Answers::devices, kDevices},
+    {Kind::Hostdev, "qom-list", &Answers::devices, kDevices},
+    {Kind::Disk, "query-named-block-nodes", &Answers::nodes},
 };
 
 Error not_borne_out(const Claim& claim, std::string_view what) {
@@ -69,7 +80,31 @@ bool same_file(const kernel::OpenFile& file, const kernel::NodeFacts& node) {
   return file.dev == node.dev && file.ino == node.ino;
 }
 
+Result<> confirm_device(const Scene& scene, const Claim& claim) {
+  const json& devices = scene.answers.devices;
+  auto is_it = [&](const json& device) { return device.value("name", "") == claim.holder; };
+  if (devices.is_null() || std::ranges::any_of(devices, is_it))
+    return {};
+  return fail(not_borne_out(claim, "QEMU has no such device"));
+}
+
+// By the names of command_line_disk.cc.
+Result<> confirm_node(const Scene& scene, const Claim& claim) {
+  const json& nodes = scene.answers.nodes;
+  const std::string stems[] = {claim.holder + ".",
+                               fmt::format("target-{}.", claim.record.get("dev").value_or(""))};
+  auto is_it = [&](const json& node) {
+    const std::string name = node.value("node-name", "");
+    return node.value("file", "") == claim.id &&
+           std::ranges::any_of(stems, [&](const auto& stem) { return name.starts_with(stem); });
+  };
+  if (nodes.is_null() || std::ranges::any_of(nodes, is_it))
+    return {};
+  return fail(not_borne_out(claim, "QEMU has no block node of it"));
+}
+
 Result<> confirm_disk(const Scene& scene, Claim& claim) {
+  TRY_OK(confirm_node(scene, claim));
   TRY(const kernel::NodeFacts node, image_facts(scene.facts, claim));
   auto held = [&](const kernel::OpenFile& file) {
     return same_file(file, node) && (!claim.access.write || file.writable);
@@ -91,6 +126,7 @@ Result<> confirm_rdev(const Scene& scene, Claim& claim) {
 // Of the descriptors that QEMU was given for the NIC one must be in its table: the tun queue by the
 // name of its interface, the macvtap by its number.
 Result<> confirm_net(const Scene& scene, Claim& claim) {
+  TRY_OK(confirm_device(scene, claim));
   auto nic = scene.seams.nics().find(claim.holder);
   if (nic == scene.seams.nics().end())
     return {};
@@ -176,7 +212,13 @@ Result<> confirm_fs(const Scene& scene, Claim& claim) {
 
 // A redirected device is a stream; all others are a node that is open.
 Result<> confirm_hostdev(const Scene& scene, Claim& claim) {
+  TRY_OK(confirm_device(scene, claim));
   return claim.record.get("source") ? confirm_stream(scene, claim) : confirm_rdev(scene, claim);
+}
+
+Result<> confirm_rng(const Scene& scene, Claim& claim) {
+  TRY_OK(confirm_device(scene, claim));
+  return confirm_rdev(scene, claim);
 }
 
 Result<> confirm_shmem(const Scene& scene, Claim& claim) {
@@ -220,7 +262,7 @@ struct Confirmation {
 };
 constexpr Confirmation kChecks[] = {
     {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
-    {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rdev},
+    {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rng},
     {Kind::Hostdev, confirm_hostdev}, {Kind::Shmem, confirm_shmem},
     {Kind::Fs, confirm_fs},           {Kind::IvshmemSocket, confirm_stream},
     {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
@@ -252,15 +294,24 @@ Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId
   return {};
 }
 
-asio::awaitable<Result<>> ask_about(const std::shared_ptr<qemu::Qmp>& qmp,
-                                    const std::vector<Claim*>& claims, Answers& answers) {
-  for (const Question& question : kQuestions) {
+asio::awaitable<Result<>> ask_questions(const std::shared_ptr<qemu::Qmp>& qmp,
+                                        std::span<const Question> questions,
+                                        const std::vector<Claim*>& claims, Answers& answers) {
+  for (const Question& question : questions) {
     auto is_of = [&](const Claim* claim) { return claim->record.kind == question.kind; };
-    if (std::ranges::none_of(claims, is_of))
+    if (!(answers.*question.answer).is_null() || std::ranges::none_of(claims, is_of))
       continue;
     qemu::Command query{std::string(question.command), json::object()};
+    if (question.path != nullptr)
+      query.arguments["path"] = question.path;
     CO_TRY(answers.*question.answer, co_await ask(qmp, std::move(query)));
   }
+  co_return Result<>{};
+}
+
+asio::awaitable<Result<>> ask_about(const std::shared_ptr<qemu::Qmp>& qmp,
+                                    const std::vector<Claim*>& claims, Answers& answers) {
+  CO_TRY_OK(co_await ask_questions(qmp, kQuestions, claims, answers));
   // A guest that runs, or was saved, may have a balloon, which holds some of its memory.
   auto is_memory = [](const Claim* claim) { return claim->record.kind == Kind::Mem; };
   if (std::ranges::none_of(claims, is_memory))
@@ -308,6 +359,8 @@ asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::
   Result<> asked = fail(Errc::Lost, "no monitor to QEMU");
   if (qmp != nullptr)
     asked = co_await ask_about(qmp, claims, answers);
+  if (asked)
+    asked = co_await ask_questions(qmp, kQuestionsOfOthers, claims, answers);
   auto files = kernel::open_files(process.pid);
   if (files)
     answers.files = *files;

@@ -22,9 +22,10 @@ asio::awaitable<Result<>> confirm(const std::shared_ptr<qemu::Qmp>& qmp, kernel:
                                   std::vector<model::Claim*> claims);
 
 // The same for each claim by itself, for a QEMU of which it is not known how far it got: a value
-// where it bears the claim out (and the claim's record is complete then), else why not. Without a
-// monitor (null) only what its open files show is borne out. A NetOpen claim is one of its open
-// descriptors of that device.
+// where it bears the claim out (and the claim's record is complete then), else why not: a device
+// must be in its machine, a disk's image in its block nodes, whatever else of the guest has the
+// same node open. Without a monitor (null) only what its open files show is borne out. A NetOpen
+// claim is one of its open descriptors of that device.
 asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
                                                     kernel::ProcessId process, const Facts& facts,
                                                     const RunSeams& seams,
