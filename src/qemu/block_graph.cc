@@ -24,6 +24,13 @@ struct Filter {
 constexpr std::array<Filter, 3> kFilters = {
     {{"copy-on-read", "file"}, {"mirror_top", "backing"}, {"commit_top", "backing"}}};
 
+// Of nodes that have a file or a device open themselves (storage_driver).
+constexpr std::array<std::string_view, 3> kStorageDrivers = {"file", "host_device", "host_cdrom"};
+
+bool is_storage(std::string_view driver) {
+  return std::ranges::find(kStorageDrivers, driver) != kStorageDrivers.end();
+}
+
 struct Facts {
   std::string driver, path;
   bool readonly = false;
@@ -112,6 +119,12 @@ class Graph {
 
   Result<ChainMember> member(uint64_t id) const {
     const auto facts = facts_.find(name(id));
+    if (facts != facts_.end() && is_storage(facts->second.driver))
+      return ChainMember{.node = name(id),
+                         .format = "raw",
+                         .storage = storage(id),
+                         .data = {},
+                         .size = facts->second.size};
     const auto file = child(id, "file");
     if (facts == facts_.end() || !file || !facts_.contains(name(*file)))
       return fail(Errc::Unsupported, "block node " + name(id) + " is no image over a file");

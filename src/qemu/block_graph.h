@@ -17,7 +17,7 @@
 
 namespace tenure::qemu {
 
-// One open file below a format node.
+// One open file below a format node, or that node itself (has_format_layer).
 struct StorageNode {
   std::string name;
   std::string driver;  // "file", "host_device"

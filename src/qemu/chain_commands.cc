@@ -17,7 +17,13 @@ json storage_options(const Disk& disk, const StorageNode& storage, bool writable
   return json::parse(options.text("node-name", storage.name).str());
 }
 
+bool is_one_node(const ChainMember& member) {
+  return member.node == member.storage.name;
+}
+
 json format_options(const Disk& disk, const ChainMember& member, bool writable) {
+  if (is_one_node(member))
+    return storage_options(disk, member.storage, writable);
   Json options("driver", member.format);
   options.text("node-name", member.node).flag("read-only", !writable);
   options.maybe("discard", disk.discard);
@@ -35,7 +41,8 @@ ChainMember new_member(const Disk& disk, size_t number, const std::string& path,
   const bool is_block = facts.type == kernel::FileType::Block;
   return {.node = format_node(disk, number),
           .format = format,
-          .storage = {.name = storage_node(disk, number),
+          .storage = {.name = has_format_layer(format) ? storage_node(disk, number)
+                                                       : format_node(disk, number),
                       .driver = storage_driver(is_block, path, facts.rdev),
                       .path = path},
           .data = {}};
@@ -77,7 +84,9 @@ Command reopen(const Disk& disk, const ChainMember& member, const std::string& b
     format["backing"] = backing;
   else if (may_have_backing(member.format))
     format["backing"] = nullptr;
-  json files = json::array({storage_options(disk, member.storage, writable)});
+  json files = json::array();
+  if (!is_one_node(member))
+    files.push_back(storage_options(disk, member.storage, writable));
   if (member.data)
     files.push_back(storage_options(disk, *member.data, writable));
   // One step for QEMU, in the order in which the access is needed.

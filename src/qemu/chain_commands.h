@@ -15,7 +15,7 @@ namespace tenure::qemu {
 ChainMember new_member(const domain::Disk& disk, size_t number, const std::string& path,
                        const std::string& format, const kernel::NodeFacts& facts);
 
-// Opens the file for writing, without looking at what is in it.
+// Opens the file for writing, without looking at what is in it. Not needed by a raw image.
 Command add_storage(const domain::Disk& disk, const ChainMember& member);
 // Opens the image for writing; its backing is not opened: it will be given one, or has none.
 Command add_format(const domain::Disk& disk, const ChainMember& member);

@@ -195,10 +195,12 @@ class JobStarter {
   asio::awaitable<Result<>> open_copy() {
     bool has_backing = request_.shallow && chain_.members.size() > 1;
     const qemu::ChainMember* backing = has_backing ? &chain_.members[1] : nullptr;
-    qemu::Command storage = qemu::add_storage(disk_, written_);
-    CO_TRY_OK(co_await ask(live_, std::move(storage)));
-    if (!request_.existing && written_.format == "qcow2")
-      CO_TRY_OK(co_await create_image(live_, written_, chain_.members.front().size, backing));
+    if (qemu::has_format_layer(written_.format)) {
+      qemu::Command storage = qemu::add_storage(disk_, written_);
+      CO_TRY_OK(co_await ask(live_, std::move(storage)));
+      if (!request_.existing)
+        CO_TRY_OK(co_await create_image(live_, written_, chain_.members.front().size, backing));
+    }
     qemu::Command format = qemu::add_format(disk_, written_);
     if (backing != nullptr)
       format.arguments["backing"] = backing->node;

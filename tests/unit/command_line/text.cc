@@ -79,7 +79,8 @@ TEST(CommandLine, OpensEachMemberOfAChainExplicitly) {
                   R"("file":"virtio-disk0.0.storage","backing":"virtio-disk0.1"})"));
   EXPECT_TRUE(has(argv, "-blockdev",
                   R"({"driver":"file","filename":"/i/base","read-only":true,)"
-                  R"("node-name":"virtio-disk0.1.storage"})"));
+                  R"("node-name":"virtio-disk0.1"})"))
+      << "a raw image is the node of its file";
   wiring.images["virtio-disk0"].pop_back();
   EXPECT_TRUE(contains(argv_of(d, wiring), R"("backing":null)"));
 }

@@ -112,6 +112,27 @@ TEST(BlockGraph, AChainIsTopFirst) {
   EXPECT_EQ(chain->next, 4U);
 }
 
+// As guests have it that an older tenured started, and as they have it now.
+TEST(BlockGraph, ARawImageIsTheNodeOfItsFileOrOneAboveIt) {
+  Qemu above = two_images();
+  Qemu one = two_images();
+  one.nodes[0] = {"virtio-disk0.0", "file", "/a/base", true};
+  one.nodes.erase(one.nodes.begin() + 1);
+  one.edges.erase(one.edges.begin());
+  for (const Qemu* q : {&above, &one}) {
+    auto chain = disk_chain(q->graph(), q->named(), disk());
+    ASSERT_TRUE(chain) << chain.error().what();
+    ASSERT_EQ(chain->members.size(), 2U);
+    const ChainMember& base = chain->members[1];
+    EXPECT_EQ(base.node, "virtio-disk0.0");
+    EXPECT_EQ(base.format, "raw");
+    EXPECT_EQ(base.storage.path, "/a/base");
+    EXPECT_EQ(base.storage.driver, "file");
+    EXPECT_TRUE(base.storage.readonly);
+    EXPECT_EQ(base.storage.name, q == &one ? "virtio-disk0.0" : "virtio-disk0.0.storage");
+  }
+}
+
 TEST(BlockGraph, WhatNobodyUsesIsStrayAndGoesTopDown) {
   const Qemu q = two_images();
   auto chain = disk_chain(q.graph(), q.named(), disk());
