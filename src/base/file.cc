@@ -109,6 +109,8 @@ std::string folder_of(const std::string& path) {
 }
 
 Result<> make_dirs(const std::string& path, unsigned mode) {
+  if (mkdir(path.c_str(), mode) == 0 || errno == EEXIST)
+    return {};
   for (size_t at = 1; at != path.npos;) {
     at = path.find('/', at);
     std::string prefix = path.substr(0, at);

@@ -26,7 +26,8 @@ namespace tenure::kernel {
 namespace {
 
 constexpr const char* kAttribute = "system.posix_acl_access";
-constexpr size_t kMaxAttribute = 65536;  // bytes, XATTR_SIZE_MAX of linux/limits.h
+constexpr size_t kMaxAttribute = 65536;   // bytes, XATTR_SIZE_MAX of linux/limits.h
+constexpr size_t kUsualAttribute = 1024;  // 127 entries; the kernel clears as much as we offer
 
 // linux/posix_acl_xattr.h; all little endian.
 constexpr uint32_t kVersion = 2;
@@ -117,8 +118,12 @@ Result<File> load(int fd) {
   const std::string path = path_of(fd);
   if (fstat(fd, &file.facts) < 0)
     return fail_sys("stat", path);
-  std::string bytes(kMaxAttribute, '\0');
+  std::string bytes(kUsualAttribute, '\0');
   ssize_t size = getxattr(path.c_str(), kAttribute, bytes.data(), bytes.size());
+  if (size < 0 && errno == ERANGE) {
+    bytes.resize(kMaxAttribute);
+    size = getxattr(path.c_str(), kAttribute, bytes.data(), bytes.size());
+  }
   if (size < 0 && errno == ENODATA) {
     file.acl = from_mode(file.facts.st_mode);
     return file;

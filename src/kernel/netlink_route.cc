@@ -19,7 +19,7 @@
 namespace tenure::kernel {
 namespace {
 
-constexpr size_t kMaxAnswer = 65536;  // bytes; a link without its virtual functions has about 2000
+constexpr size_t kMaxAnswer = 16384;  // bytes; a link without its virtual functions has about 2000
 constexpr timeval kPatience{5, 0};  // the kernel answers within sendto(2); this is for broken ones
 
 std::string_view as_bytes(const auto& value) {

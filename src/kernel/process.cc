@@ -171,6 +171,8 @@ std::optional<struct statx> stat_entry(int dir_fd, const char* name, int flags) 
 std::optional<OpenFile> read_open_file(int dir_fd, const char* name) {
   std::optional<int> number = parse_int<int>(name);
   std::optional<std::string> target = read_link(dir_fd, name);
+  if (number && target && !target->starts_with('/'))
+    return OpenFile{.fd = *number, .target = std::move(*target)};
   // The mode bits of the link itself are the open mode of the file, proc_pid_fd(5).
   std::optional<struct statx> link = stat_entry(dir_fd, name, AT_SYMLINK_NOFOLLOW);
   std::optional<struct statx> facts = stat_entry(dir_fd, name, 0);

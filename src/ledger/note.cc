@@ -198,8 +198,12 @@ Result<Signer> Signer::from_key(std::string name, std::shared_ptr<evp_pkey_st> k
   size_t size = sizeof raw;
   if (EVP_PKEY_get_raw_public_key(key.get(), raw, &size) != 1 || size != sizeof raw)
     return fail(Errc::Invalid, "private key: has no public half");
+  std::shared_ptr<EVP_MD_CTX> ready(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+  if (EVP_DigestSignInit(ready.get(), nullptr, nullptr, nullptr, key.get()) != 1)
+    return fail(Errc::Internal, "Ed25519 signing is not ready in OpenSSL");
   Signer made;
   made.key_ = std::move(key);
+  made.ready_ = std::move(ready);
   TRY(made.verifier_,
       Verifier::from_public_key(std::move(name), {reinterpret_cast<const char*>(raw), sizeof raw}));
   return made;
@@ -242,7 +246,7 @@ Result<std::string> Signer::sign(std::string_view text) const {
   std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
   std::string signature(kSignatureSize, '\0');
   size_t size = signature.size();
-  if (EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key_.get()) != 1 ||
+  if (EVP_MD_CTX_copy_ex(context.get(), ready_.get()) != 1 ||
       EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(signature.data()), &size,
                      reinterpret_cast<const unsigned char*>(text.data()), text.size()) != 1)
     return fail(Errc::Internal, "Ed25519 signing failed in OpenSSL");

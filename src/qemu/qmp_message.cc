@@ -212,7 +212,7 @@ Result<std::string> encode_qmp_command(std::string_view command, const json& arg
     json message = {{"execute", command}, {"id", id}};
     if (!arguments.empty())
       message["arguments"] = arguments;
-    return message.dump() + "\r\n";
+    return message.dump() + "\n";
   } catch (const std::exception& e) {
     return fail(Errc::Invalid, fmt::format("arguments: {}", printable(e.what())));
   }

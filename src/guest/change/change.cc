@@ -45,9 +45,10 @@ std::shared_ptr<Events::Expected> expect_answer(Live& live, const std::string& a
   });
 }
 
-// Of a descriptor that QEMU is given; no other that it has at that time is called so.
-std::string name_of_given(std::string_view what, const std::string& alias, size_t number) {
-  return fmt::format("{}-{}-{}", what, alias, number);
+// Of a descriptor that QEMU is given, and which it takes before the next change of this guest: so
+// it need not tell of which device.
+std::string name_of_given(std::string_view what, size_t number) {
+  return fmt::format("{}{}", what, number);
 }
 
 // After a device has gone. It has ended where that cannot be done, or somebody forbids it to us.
@@ -91,7 +92,7 @@ class Attacher {
  private:
   asio::awaitable<Result<>> steps() {
     CO_TRY_OK(co_await bind_host_drivers(operation_, device_, live_.options));
-    CO_TRY(facts_, look_up(device_, live_.options, Missing::Refuse));
+    CO_TRY(facts_, look_up_devices(device_, live_.options));
     CO_TRY_OK(check_not_held(facts_, live_.holds));
     CO_TRY_OK(raise_locked(live_.state.process.pid, *live_.domain));
     Plan plan = plan_devices(device_, facts_, live_.options);
@@ -153,14 +154,14 @@ class Attacher {
   // The fds travel by getfd, and the device refers to them by name.
   std::vector<qemu::Command> hand_over(qemu::Wiring& wiring, const ChardevSockets& sockets) {
     std::vector<qemu::Command> commands;
+    std::vector<std::string> socket_names;
     auto give = [&](std::string_view what, int fd, std::vector<std::string>& names) {
-      names.push_back(name_of_given(what, addition_.alias, names.size()));
+      names.push_back(name_of_given(what, names.size()));
       commands.push_back({"getfd", {{"fdname", names.back()}}, {fd}});
     };
     auto give_socket = [&](const std::string& alias, int fd) {
-      std::vector<std::string> names;
-      give("socket", fd, names);
-      wiring.socket_fds[alias] = names.front();
+      give("socket", fd, socket_names);
+      wiring.socket_fds[alias] = socket_names.back();
     };
     if (auto nic = live_.seams->nics().find(addition_.alias); nic != live_.seams->nics().end()) {
       qemu::InterfaceWiring& names = wiring.interfaces[addition_.alias];
@@ -289,12 +290,12 @@ asio::awaitable<void> close_given(Live& live, const domain::Domain& device) {
   if (!live.qmp)
     co_return;
   std::vector<qemu::Command> commands;
-  for (const domain::Filesystem& fs : device.filesystems)
-    commands.push_back({"closefd", {{"fdname", name_of_given("socket", fs.info.alias, 0)}}});
+  if (!device.filesystems.empty())
+    commands.push_back({"closefd", {{"fdname", name_of_given("socket", 0)}}});
   for (const domain::Interface& nic : device.interfaces)
     for (uint32_t queue = 0; queue < nic.queues.value_or(1); ++queue)
       for (std::string_view what : kWhat)
-        commands.push_back({"closefd", {{"fdname", name_of_given(what, nic.info.alias, queue)}}});
+        commands.push_back({"closefd", {{"fdname", name_of_given(what, queue)}}});
   (void)co_await ask_all(live, std::move(commands));
 }
 

@@ -234,7 +234,7 @@ asio::awaitable<Result<>> change_medium(Live& live, domain::Disk drive, Patience
     // A medium that cannot be had does not cost the one that is there.
     domain::Domain device = domain::only_device(*live.domain, alias);
     device.disks.front() = drive;
-    CO_TRY(facts, look_up(device, live.options, Missing::Refuse));
+    CO_TRY(facts, look_up_devices(device, live.options));
   }
   Txn own = txn;
   CO_TRY_OK(co_await take_out(live, before, patience, std::move(own)));

@@ -31,6 +31,10 @@ class LookUp {
     for (const std::string& path : options_.base_devices) optional_node(path);
     if (domain.kvm)
       TRY_OK(required_node("kvm", "/dev/kvm"));
+    return run_devices(domain);
+  }
+
+  Result<Facts> run_devices(const domain::Domain& domain) {
     for (const domain::Disk& disk : domain.disks) TRY_OK(chain(disk));
     TRY_OK(boot_files(domain.os));
     for (const domain::Chardev& chardev : domain.chardevs)
@@ -291,6 +295,10 @@ const std::string& Facts::dev_name(const std::string& path) const {
 
 Result<Facts> look_up(const domain::Domain& domain, const HostOptions& options, Missing missing) {
   return LookUp(options, missing).run(domain);
+}
+
+Result<Facts> look_up_devices(const domain::Domain& devices, const HostOptions& options) {
+  return LookUp(options, Missing::Refuse).run_devices(devices);
 }
 
 Result<Facts> look_up_images(const domain::Disk& disk, qemu::ImageChain images,

@@ -63,6 +63,9 @@ enum class Missing { Refuse, Note };
 // `notes`, so that a definition from another host can be looked at.
 Result<Facts> look_up(const domain::Domain& domain, const HostOptions& options, Missing missing);
 
+// The same of devices that join a guest: without what it has from its start.
+Result<Facts> look_up_devices(const domain::Domain& devices, const HostOptions& options);
+
 // The same of a disk whose images are known: what lies below them, and on the way to them.
 Result<Facts> look_up_images(const domain::Disk& disk, qemu::ImageChain images,
                              const HostOptions& options);

@@ -173,8 +173,8 @@ TEST(QmpCommand, IsOneLine) {
   json arguments = {{"text", "a\nb"}};
   auto bytes = encode_qmp_command("do", arguments, 9);
   ASSERT_TRUE(bytes);
-  EXPECT_EQ(*bytes, "{\"arguments\":{\"text\":\"a\\nb\"},\"execute\":\"do\",\"id\":9}\r\n");
-  EXPECT_EQ(encode_qmp_command("do", json(), 9).value(), "{\"execute\":\"do\",\"id\":9}\r\n");
+  EXPECT_EQ(*bytes, "{\"arguments\":{\"text\":\"a\\nb\"},\"execute\":\"do\",\"id\":9}\n");
+  EXPECT_EQ(encode_qmp_command("do", json(), 9).value(), "{\"execute\":\"do\",\"id\":9}\n");
   json broken = {{"text", "\xff"}};
   EXPECT_EQ(encode_qmp_command("do", broken, 9).error().code(), Errc::Invalid);
 }
