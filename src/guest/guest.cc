@@ -192,6 +192,8 @@ asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
     registrar::Txn own = asked != live_.state.leaving.end() ? asked->second : txn;
     CO_TRY_OK(co_await finish_detach(live_, std::move(alias), std::move(why), std::move(own)));
   }
+  registrar::Txn moved = txn;
+  CO_TRY_OK(co_await settle_bridges(live_, std::move(moved)));
   if (live_.qmp)
     guest_events_.look_at_macs(shared_from_this());
   registrar::Txn own = txn;

@@ -341,9 +341,17 @@ class Instance:
         self.bridge, self.lower = f"tnr{os.getpid()}", f"tnv{os.getpid()}"
         run("ip", "link", "add", self.bridge, "type", "bridge")
         self.cleanup.callback(run, "ip", "link", "delete", self.bridge, check=False)
+        self.bridges = [self.bridge]
         run("ip", "link", "add", self.lower, "type", "veth", "peer", "name", f"{self.lower}p")
         self.cleanup.callback(run, "ip", "link", "delete", self.lower, check=False)
         run("ip", "link", "set", self.lower, "up")
+
+    def another_bridge(self):
+        name = f"tno{os.getpid()}"
+        run("ip", "link", "add", name, "type", "bridge")
+        self.cleanup.callback(run, "ip", "link", "delete", name, check=False)
+        self.bridges.append(name)
+        return name
 
     def rich_devices(self):
         """A device of each kind that has an act of its own: chain, block device, tap, macvtap, pty, log file, socket."""

@@ -2,6 +2,7 @@
 """Independent witnesses of what the kernel has granted to guests (bpftool, devices.list, xattrs, /proc, /sys) and of
 what the trail says (the ledger's files, read by docs/ledger-format.md), which use none of Tenure's code; and agree(),
 the one judge of whether both tell the same."""
+import collections
 import contextlib
 import functools
 import glob
@@ -252,12 +253,21 @@ def agree(instance):
     for index, entry in enumerate(entries):
         if " state=intent " in entry and index not in ended:
             wrong.append(f"intent {index} has no end: {entry}")
+    at_bridges = collections.Counter(field(entry, "bridge") for entry in granted(entries, tenures, "net"))
+    for bridge in getattr(instance, "bridges", []):
+        same(f"ports of {bridge}", len(os.listdir(f"/sys/class/net/{bridge}/brif")), at_bridges[bridge])
     wrong += [f"a grant of what QEMU never had: {entry}" for entry in never_had(entries)]
     verified = instance.tenure("verify", check=False)
     if verified.returncode != 0:
         wrong.append(f"verify: exit {verified.returncode}: {verified.stdout}{verified.stderr}")
     assert not wrong, "\n  ".join(["kernel, trail and status do not agree:"] + wrong)
     return running
+
+
+def granted(entries, tenures, kind):
+    """The entries by which the open tenures of a kind began."""
+    grants = {str(tenure["grant"]) for tenure in tenures if tenure["kind"] == kind}
+    return [entry for entry in entries if field(entry, "grant") in grants and f" resrc={kind} " in entry]
 
 
 def never_had(entries):
@@ -363,8 +373,9 @@ def agree_helpers(instance, uuid, qemu, status, tenures, cgroups, same):
 def agree_host(instance, running, tenures, same):
     """What the guests share: bridge ports, macvtaps, the rules of all slots."""
     opened = [tenure["id"] for tenure in tenures if tenure["kind"] == "net-open"]
-    if getattr(instance, "bridge", None):
-        same("taps", len(os.listdir(f"/sys/class/net/{instance.bridge}/brif")), opened.count("/dev/net/tun"))
+    if getattr(instance, "bridges", None):
+        same("taps", sum(len(os.listdir(f"/sys/class/net/{bridge}/brif")) for bridge in instance.bridges),
+             opened.count("/dev/net/tun"))
         uppers = glob.glob(f"/sys/class/net/{instance.lower}/upper_*")
         same("macvtaps", len(uppers), sum(1 for path in opened if path.startswith("/dev/tap")))
     instance.own_pins()

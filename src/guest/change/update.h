@@ -26,6 +26,10 @@ struct Updated {
 asio::awaitable<Result<Updated>> update(Live& live, std::string xml, std::string source,
                                         Patience patience, registrar::Txn txn);
 
+// After an adoption: of two tenures of an interface that was being moved the one ends that is not
+// so, and the definition has the other.
+asio::awaitable<Result<>> settle_bridges(Live& live, registrar::Txn txn);
+
 // After an adoption: drives that QEMU has nothing in are empty, whatever was noted of them.
 asio::awaitable<Result<>> settle_drives(Live& live, registrar::Txn txn);
 

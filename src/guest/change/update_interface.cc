@@ -9,6 +9,7 @@
 #include "domain/change.h"
 #include "domain/text.h"
 #include "guest/change/steps.h"
+#include "guest/change/update.h"
 #include "guest/change/update_parts.h"
 #include "guest/plan/plan.h"
 #include "kernel/net_device.h"
@@ -93,14 +94,59 @@ asio::awaitable<Result<Hold>> claim_at(Live& live, const domain::Interface& now,
   co_return std::move(held.front());
 }
 
+// As one of its tenures has it: that of a NIC which was recovered does not say.
+std::string ifname_of(const Live& live, const std::string& alias) {
+  for (const Hold& hold : live.holds) {
+    const bool of_nic = is_net_of(hold, alias) || (hold.claim.record.kind == trail::Kind::NetOpen &&
+                                                   hold.claim.holder == alias);
+    if (const auto ifname = hold.claim.record.get("ifname"); of_nic && ifname && !ifname->empty())
+      return std::string(*ifname);
+  }
+  return "";
+}
+
+// The tenure that says where the interface is; null if none does.
+const Hold* true_hold(const Live& live, const std::string& alias) {
+  auto master = kernel::link_master(ifname_of(live, alias));
+  if (!master)
+    return nullptr;
+  auto hold = std::ranges::find_if(live.holds, [&](const Hold& one) {
+    return is_net_of(one, alias) && one.claim.record.get("bridge") == *master;
+  });
+  return hold == live.holds.end() ? nullptr : &*hold;
+}
+
+asio::awaitable<Result<>> settle_bridge(Live& live, domain::Interface nic, Txn txn) {
+  const std::string alias = nic.info.alias;
+  const Hold* stays = true_hold(live, alias);
+  if (stays == nullptr)
+    co_return Result<>{};
+  const uint64_t grant = stays->grant;
+  const std::string bridge(stays->claim.record.get("bridge").value_or(""));
+  std::vector<Hold> going;
+  for (size_t i = live.holds.size(); i-- > 0;) {
+    if (!is_net_of(live.holds[i], alias) || live.holds[i].grant == grant)
+      continue;
+    going.push_back(std::move(live.holds[i]));
+    live.holds.erase(live.holds.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  if (!going.empty()) {
+    std::string reason = "update", why = "recovered: it is a port of " + bridge;
+    CO_TRY_OK(co_await release_holds(live, std::move(going), std::move(reason), std::move(why),
+                                     std::move(txn)));
+  }
+  if (nic.bridge == bridge)
+    co_return Result<>{};
+  nic.bridge = bridge;
+  co_return note_interface(live, nic);
+}
+
 asio::awaitable<Result<>> change_bridge(Live& live, const domain::Interface& now,
                                         const domain::Interface& wanted, Txn txn) {
   auto old = std::ranges::find_if(
       live.holds, [&](const Hold& hold) { return is_net_of(hold, now.info.alias); });
-  std::string ifname;
-  if (old != live.holds.end())
-    ifname = old->claim.record.get("ifname").value_or("");
-  if (ifname.empty())
+  std::string ifname = ifname_of(live, now.info.alias);
+  if (old == live.holds.end() || ifname.empty())
     co_return fail(Errc::NotFound, now.info.alias + ": its interface on the host is not known");
   uint64_t ends = old->grant;
   Txn own = txn;
@@ -145,6 +191,18 @@ trail::Record link_record(const RunState& state, bool kvm, const domain::Interfa
       control_record("link", nic.link_up.value_or(true) ? "up" : "down", state, kvm);
   record.set("device", nic.info.alias).set("net", nic.mac);
   return record;
+}
+
+asio::awaitable<Result<>> settle_bridges(Live& live, Txn txn) {
+  const std::vector<domain::Interface> nics = live.domain->interfaces;
+  for (const domain::Interface& nic : nics) {
+    if (nic.kind != domain::InterfaceKind::Bridge)
+      continue;
+    domain::Interface one = nic;
+    Txn own = txn;
+    CO_TRY_OK(co_await settle_bridge(live, std::move(one), std::move(own)));
+  }
+  co_return Result<>{};
 }
 
 asio::awaitable<Result<std::vector<std::string>>> change_connection(Live& live,

@@ -125,8 +125,21 @@ Result<> confirm_rdev(const Scene& scene, Claim& claim) {
 
 // Of the descriptors that QEMU was given for the NIC one must be in its table: the tun queue by the
 // name of its interface, the macvtap by its number.
+// Of an interface that was being moved: is it there?
+Result<> confirm_port(const Claim& claim) {
+  const auto ifname = claim.record.get("ifname");
+  const auto bridge = claim.record.get("bridge");
+  if (!ifname || !bridge)
+    return {};
+  TRY(const std::string master, kernel::link_master(std::string(*ifname)));
+  if (master == *bridge)
+    return {};
+  return fail(not_borne_out(claim, fmt::format("{} is no port of {}", *ifname, *bridge)));
+}
+
 Result<> confirm_net(const Scene& scene, Claim& claim) {
   TRY_OK(confirm_device(scene, claim));
+  TRY_OK(confirm_port(claim));
   auto nic = scene.seams.nics().find(claim.holder);
   if (nic == scene.seams.nics().end())
     return {};
