@@ -100,6 +100,7 @@ class Starter {
     trail::Record intent = control();
     CO_TRY_OK(co_await operation_.intend(std::move(claims), std::move(intent)));
     CO_TRY_OK(co_await operation_.apply());
+    CO_TRY_OK(seams_->set_up_nics());
     if (seams_->fence() != nullptr)
       state_.slot = seams_->fence()->slot();
     if (seams_->fence() != nullptr && context_.fenced)

@@ -18,7 +18,6 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "kernel/netlink_route.h"
 
 namespace tenure::kernel {
 namespace {
@@ -282,12 +281,13 @@ Result<Link> find_made(const MadeLink& made) {
 
 }  // namespace
 
-Result<std::vector<NetFd>> open_tap(const TapRequest& request) {
+Result<Tap> open_tap(const TapRequest& request) {
   TRY_OK(check_queues(request.queues));
-  TRY(LinkChange change, plan_tap(request));
+  Tap tap;
+  TRY(tap.setting, plan_tap(request));
   const int flags = tap_flags(request.vnet_hdr, request.queues);
   std::string ifname = request.ifname;
-  std::vector<NetFd> nodes;
+  std::vector<NetFd>& nodes = tap.queues;
   for (uint32_t queue = 0; queue < request.queues; ++queue) {
     TRY(NetFd node, open_node("/dev/net/tun"));
     // The first makes it, and must not take over one that is there; the others join it.
@@ -297,11 +297,14 @@ Result<std::vector<NetFd>> open_tap(const TapRequest& request) {
   }
   TRY(Link link, find_link(ifname));
   for (NetFd& node : nodes) node.index = link.index;
-  Result<> changed = change_link(link.index, change);
+  return tap;
+}
+
+Result<> set_up_tap(const std::string& ifname, uint32_t index, const LinkChange& setting) {
+  Result<> changed = change_link(index, setting);
   if (!changed)
     return fail(std::move(changed).error().context("tap " + ifname));
-  TRY_OK(check_applied(link.index, ifname, change));
-  return nodes;
+  return check_applied(index, ifname, setting);
 }
 
 Result<std::vector<NetFd>> open_macvtap(const MacvtapRequest& request) {

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "kernel/fence.h"
+#include "kernel/netlink_route.h"
 
 namespace tenure::kernel {
 
@@ -32,9 +33,15 @@ struct TapRequest {
   uint32_t mtu = 0;  // 0: the bridge's, or the kernel's default
   bool vnet_hdr = true;
 };
-// TUNSETIFF on /dev/net/tun once a queue, sets MAC and MTU, joins the bridge, sets it up. On
+struct Tap {
+  std::vector<NetFd> queues;
+  LinkChange setting;  // what set_up_tap() makes of it: MAC, MTU, bridge, up
+};
+// TUNSETIFF on /dev/net/tun once a queue. The bridge is looked up before, and not joined. On
 // failure nothing is left behind. The interface dies with its last fd (not persistent).
-Result<std::vector<NetFd>> open_tap(const TapRequest& request);
+Result<Tap> open_tap(const TapRequest& request);
+// Sets what open_tap() found, and reads it back.
+Result<> set_up_tap(const std::string& ifname, uint32_t index, const LinkChange& setting);
 
 struct MacvtapRequest {
   std::string ifname;  // wanted name; "" gives macvtap<N>

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <asio/experimental/awaitable_operators.hpp>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/file.h"
 #include "domain/change.h"
@@ -123,8 +125,10 @@ class Attacher {
     for (const domain::Shmem& shmem : device_.shmems)
       if (live_.options.uid && shmem.kind == domain::ShmemKind::Plain)
         CO_TRY_OK(co_await give_shared(shmem, wiring));
-    std::vector<qemu::Command> commands = hand_over(wiring, sockets);
-    Result<> plugged = co_await add(wiring, std::move(commands));
+    std::vector<qemu::Command> giving = hand_over(wiring, sockets);
+    Result<> plugged = co_await give(std::move(giving));
+    if (plugged)
+      plugged = co_await add(wiring);
     if (fdset_) {
       qemu::Command command{"remove-fd", {{"fdset-id", *std::exchange(fdset_, std::nullopt)}}};
       auto removed = co_await ask(live_, std::move(command));
@@ -134,20 +138,38 @@ class Attacher {
     co_return plugged;
   }
 
-  // Whatever fails makes the later ones fail that refer to it, up to the device.
-  asio::awaitable<Result<>> add(const qemu::Wiring& wiring, std::vector<qemu::Command> commands) {
+  // QEMU takes the descriptors, which its monitor needs half a millisecond for, while the host's
+  // side of them is set up. There is no device before both are done.
+  asio::awaitable<Result<>> give(std::vector<qemu::Command> commands) {
+    if (commands.empty())
+      co_return Result<>{};
+    using asio::experimental::awaitable_operators::operator&&;
+    asio::awaitable<std::tuple<Result<>, Result<>>> both =
+        ask_undoable(std::move(commands)) && set_up_nics();
+    auto [given, set_up] = co_await std::move(both);
+    CO_TRY_OK(given);
+    co_return set_up;
+  }
+
+  asio::awaitable<Result<>> set_up_nics() { co_return live_.seams->set_up_nics(); }
+
+  asio::awaitable<Result<>> add(const qemu::Wiring& wiring) {
     CO_TRY(std::vector<qemu::Command> adding, qemu::plug_commands(device_, *live_.domain, wiring));
-    std::ranges::move(adding, std::back_inserter(commands));
+    CO_TRY_OK(co_await ask_undoable(std::move(adding)));
+    // Goes with the device; no undo of its own.
+    std::vector<qemu::Command> finishing = qemu::finish_commands(device_);
+    std::vector<Result<json>> answers = co_await ask_all(live_, std::move(finishing));
+    co_return first_failure(answers);
+  }
+
+  // Whatever fails makes the later ones fail that refer to it, up to the device.
+  asio::awaitable<Result<>> ask_undoable(std::vector<qemu::Command> commands) {
     std::vector<qemu::Command> undoing;
     for (const qemu::Command& command : commands) undoing.push_back(qemu::undo_of(command));
     std::vector<Result<json>> answers = co_await ask_all(live_, std::move(commands));
     for (size_t i = 0; i < answers.size(); ++i)
       if (may_be_done(answers[i]))
         done_.push_back(std::move(undoing[i]));
-    CO_TRY_OK(first_failure(answers));
-    // Goes with the device; no undo of its own.
-    adding = qemu::finish_commands(device_);
-    answers = co_await ask_all(live_, std::move(adding));
     co_return first_failure(answers);
   }
 

@@ -74,8 +74,12 @@ class RunSeams final : public registrar::Seams {
     size_t vhost_claimed = 0;
     std::string ifname;
     uint32_t ifindex = 0;
+    std::optional<kernel::LinkChange> to_set;  // of a tap that set_up_nics() has not seen
   };
   const std::map<std::string, NicFds>& nics() const { return nics_; }
+  // The host's side of the taps that apply() opened: a bridge's ports, up. QEMU may have the
+  // descriptors by then, and must not have made a device of them.
+  Result<> set_up_nics();
   // Once QEMU has its copies, ours go: an interface must die with its guest, and a helper sees that
   // QEMU hangs up.
   void close_lent_fds();

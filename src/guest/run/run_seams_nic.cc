@@ -38,10 +38,22 @@ Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
                                .bridge = nic.bridge,
                                .queues = queues,
                                .mtu = nic.mtu.value_or(0)};
-    TRY(fds.tap, kernel::open_tap(request));
+    TRY(kernel::Tap tap, kernel::open_tap(request));
+    fds.tap = std::move(tap.queues);
+    fds.to_set = tap.setting;
   }
   fds.ifname = fds.tap.front().ifname;
   fds.ifindex = fds.tap.front().index;
+  return {};
+}
+
+Result<> RunSeams::set_up_nics() {
+  for (auto& [alias, fds] : nics_) {
+    if (!fds.to_set)
+      continue;
+    TRY_OK(kernel::set_up_tap(fds.ifname, fds.ifindex, *fds.to_set));
+    fds.to_set.reset();
+  }
   return {};
 }
 

@@ -47,6 +47,13 @@ MadeLink named(const std::string& ifname) {
   return {.ifname = ifname, .mac = "", .path = ""};
 }
 
+// As a guest's start does it.
+Result<std::vector<NetFd>> opened_tap(const TapRequest& request) {
+  TRY(Tap tap, open_tap(request));
+  TRY_OK(set_up_tap(tap.queues.front().ifname, tap.queues.front().index, tap.setting));
+  return std::move(tap.queues);
+}
+
 // Everything in it vanishes with the process.
 class Net : public testing::Test {
  protected:
@@ -76,7 +83,7 @@ TEST_F(Net, TapJoinsItsBridgeAndDiesWithItsFd) {
   TapRequest request = tap("tnr%d");
   request.bridge = "br0";
   {
-    std::vector<NetFd> fds = open_tap(request).value();
+    std::vector<NetFd> fds = opened_tap(request).value();
     ASSERT_EQ(fds.size(), 1U);
     EXPECT_EQ(fds[0].ifname, "tnr0");
     EXPECT_EQ(fds[0].path, "/dev/net/tun");
@@ -97,7 +104,7 @@ TEST_F(Net, TapWithQueues) {
   TapRequest request = tap("q0");
   request.queues = 3;
   request.mtu = 9000;
-  std::vector<NetFd> fds = open_tap(request).value();
+  std::vector<NetFd> fds = opened_tap(request).value();
   ASSERT_EQ(fds.size(), 3U);
   EXPECT_EQ(fds[2].ifname, "q0");
   EXPECT_EQ(sysfs("q0", "mtu"), "9000");
@@ -110,7 +117,7 @@ TEST_F(Net, TapWithQueues) {
 TEST_F(Net, HostSideNeverHasTheGuestsMac) {
   TapRequest request = tap("m0");
   request.mac = "fe:54:00:AB:cd:ef";
-  std::vector<NetFd> fds = open_tap(request).value();
+  std::vector<NetFd> fds = opened_tap(request).value();
   EXPECT_EQ(sysfs("m0", "address"), "fa:54:00:ab:cd:ef");
 }
 
@@ -119,10 +126,10 @@ TEST_F(Net, FramesPassFromTapToTap) {
   run("ip link set br0 up");
   TapRequest request = tap("a0");
   request.bridge = "br0";
-  std::vector<NetFd> a = open_tap(request).value();
+  std::vector<NetFd> a = opened_tap(request).value();
   request.ifname = "b0";
   request.mac = "52:54:00:12:34:57";
-  std::vector<NetFd> b = open_tap(request).value();
+  std::vector<NetFd> b = opened_tap(request).value();
   std::string frame(10, '\0');  // struct virtio_net_hdr, all zero: nothing offloaded
   frame += std::string(6, '\xFF') + std::string("\x52\x54\x00\x12\x34\x56", 6);
   frame += std::string("\x88\xB5", 2);  // an ethertype for experiments, IEEE 802
@@ -148,44 +155,44 @@ TEST_F(Net, FramesPassFromTapToTap) {
 TEST_F(Net, FailedTapLeavesNothing) {
   TapRequest request = tap("f0");
   request.bridge = "nobridge";
-  Result<std::vector<NetFd>> fds = open_tap(request);
+  Result<std::vector<NetFd>> fds = opened_tap(request);
   ASSERT_FALSE(fds);
   EXPECT_EQ(fds.error().code(), Errc::NotFound);
   EXPECT_NE(fds.error().what().find("nobridge"), std::string::npos);
   request.bridge = "lo";
-  fds = open_tap(request);
+  fds = opened_tap(request);
   ASSERT_FALSE(fds);
   EXPECT_EQ(fds.error().what(), "interface lo is not a bridge");
   request.bridge = "";
   request.mtu = 1;  // the kernel refuses it once the tap is there
-  fds = open_tap(request);
+  fds = opened_tap(request);
   ASSERT_FALSE(fds);
   EXPECT_TRUE(fds.error().what().starts_with("tap f0: ")) << fds.error().what();
   request.mtu = 0;
   for (const char* mac : {"52:54:00:12:34", "52:54:00:12:34:5g", "5:54:00:12:34:56", "x"}) {
     request.mac = mac;
-    EXPECT_EQ(open_tap(request).error().code(), Errc::Invalid) << mac;
+    EXPECT_EQ(opened_tap(request).error().code(), Errc::Invalid) << mac;
   }
   request.mac = kMac;
   for (const char* name : {"a/b", "0123456789abcdef", ".."}) {
     request.ifname = name;
-    EXPECT_EQ(open_tap(request).error().code(), Errc::Invalid) << name;
+    EXPECT_EQ(opened_tap(request).error().code(), Errc::Invalid) << name;
   }
   request.ifname = "f0";
   request.queues = 0;
-  EXPECT_EQ(open_tap(request).error().code(), Errc::Invalid);
+  EXPECT_EQ(opened_tap(request).error().code(), Errc::Invalid);
   request.queues = 257;
-  EXPECT_EQ(open_tap(request).error().code(), Errc::Invalid);
+  EXPECT_EQ(opened_tap(request).error().code(), Errc::Invalid);
   expect_nothing_left();
 }
 
 TEST_F(Net, TapNeverTakesOverAnInterface) {
   run("ip tuntap add dev t0 mode tap");
-  Result<std::vector<NetFd>> fds = open_tap(tap("t0"));
+  Result<std::vector<NetFd>> fds = opened_tap(tap("t0"));
   ASSERT_FALSE(fds);
   EXPECT_EQ(fds.error().code(), Errc::Exists);
   EXPECT_EQ(fds.error().what(), "interface t0 exists already");
-  fds = open_tap(tap("lo"));
+  fds = opened_tap(tap("lo"));
   ASSERT_FALSE(fds);
   EXPECT_TRUE(link_exists(named("t0")).value());
 }
@@ -305,7 +312,7 @@ TEST_F(Macvtap, FailureLeavesNothing) {
 TEST_F(Net, AnotherInterfaceOfTheNameIsNotTheOneThatWasMade) {
   const MadeLink tap_of{.ifname = "t0", .mac = kMac, .path = "/dev/net/tun"};
   {
-    std::vector<NetFd> fds = open_tap(tap("t0")).value();
+    std::vector<NetFd> fds = opened_tap(tap("t0")).value();
     EXPECT_TRUE(link_exists(tap_of).value());
     EXPECT_FALSE(link_exists({.ifname = "t0", .mac = "52:54:00:12:34:57", .path = ""}).value());
     EXPECT_FALSE(link_exists({.ifname = "t0", .mac = kMac, .path = "/dev/tap1"}).value());
@@ -326,11 +333,11 @@ TEST_F(Net, AnotherTapOfTheNameAndTheMacIsNotTheOneThatWasMade) {
   };
   MadeLink gone;
   {
-    std::vector<NetFd> fds = open_tap(tap("tnr%d")).value();
+    std::vector<NetFd> fds = opened_tap(tap("tnr%d")).value();
     gone = made(fds[0]);
     EXPECT_TRUE(link_exists(gone).value());
   }
-  std::vector<NetFd> fds = open_tap(tap("tnr%d")).value();
+  std::vector<NetFd> fds = opened_tap(tap("tnr%d")).value();
   ASSERT_EQ(fds[0].ifname, gone.ifname);
   EXPECT_FALSE(link_exists(gone).value());
   EXPECT_EQ(move_to_bridge(gone, "br0").error().code(), Errc::NotFound);
@@ -343,7 +350,7 @@ TEST_F(Net, AnotherTapOfTheNameAndTheMacIsNotTheOneThatWasMade) {
 }
 
 TEST_F(Net, AnInterfaceIsFoundUnderAnotherName) {
-  std::vector<NetFd> fds = open_tap(tap("t0")).value();
+  std::vector<NetFd> fds = opened_tap(tap("t0")).value();
   const MadeLink made{.ifname = "t0", .mac = kMac, .path = fds[0].path, .index = fds[0].index};
   run("ip link set t0 down");
   run("ip link set t0 name t1");
