@@ -93,6 +93,7 @@ Culprit culprit(const Difference& difference, const Guest& guest,
       case LiveKind::FileAcl:
       case LiveKind::Node:
       case LiveKind::Driver:
+      case LiveKind::Port:
         break;
     }
     return false;

@@ -249,16 +249,17 @@ constexpr auto kDrift = row(
     std::array{kVirt, fixed("resrc", "cgroup", "kind of resource"),
                our_fixed("reason", "out-of-band", "a change of the fence that was not ours"), kVm,
                kUuid, kCgroup, our_fixed("class", "drift", "the difference that was found")},
-    std::array{ours("path", kText, "a node of that number, if one is known"),
-               ours("rdev", kWord, "hex MAJOR:MINOR, * for any minor"), kDevtype,
-               ours("old-acl", kWord, "access that ought to stand, ? for none"),
-               ours("new-acl", kWord, "access that does stand, ? for none"), kByPid, kByComm,
-               kByUid, kByAuid, ours("by-exe", kText, "its executable"),
-               ours("phase", kWord, "begin, end, or repair: tenured tried to put it right"),
-               ours("what", kWord, "fence, program, rule, member, identity, fd, acl, node, driver"),
-               ours("resource", kText, "what differs: device, process, file, descriptor"),
-               ours("expected", kText, "what the open tenures say, ? for nothing"),
-               ours("found", kText, "what the kernel says, ? for nothing")});
+    std::array{
+        ours("path", kText, "a node of that number, if one is known"),
+        ours("rdev", kWord, "hex MAJOR:MINOR, * for any minor"), kDevtype,
+        ours("old-acl", kWord, "access that ought to stand, ? for none"),
+        ours("new-acl", kWord, "access that does stand, ? for none"), kByPid, kByComm, kByUid,
+        kByAuid, ours("by-exe", kText, "its executable"),
+        ours("phase", kWord, "begin, end, or repair: tenured tried to put it right"),
+        ours("what", kWord, "fence, program, rule, member, identity, fd, acl, node, driver, port"),
+        ours("resource", kText, "what differs: device, process, file, descriptor"),
+        ours("expected", kText, "what the open tenures say, ? for nothing"),
+        ours("found", kText, "what the kernel says, ? for nothing")});
 
 constexpr auto kGap = row(std::array{
     our_fixed("op", "gap", "audit lost records"),

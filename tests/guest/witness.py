@@ -267,7 +267,8 @@ def agree(instance):
 def granted(entries, tenures, kind):
     """The entries by which the open tenures of a kind began."""
     grants = {str(tenure["grant"]) for tenure in tenures if tenure["kind"] == kind}
-    return [entry for entry in entries if field(entry, "grant") in grants and f" resrc={kind} " in entry]
+    return [entry for entry in entries
+            if field(entry, "grant") in grants and f" resrc={kind} " in entry and "res=success" in entry]
 
 
 def never_had(entries):
@@ -276,7 +277,8 @@ def never_had(entries):
     said = {}
     for entry in entries:
         grant, why = field(entry, "grant"), field(entry, "why") or ""
-        if not grant or field(entry, "resrc") not in ("net", "rng", "dev"):
+        # QEMU may have had the descriptors of an interface that it made no device of.
+        if not grant or field(entry, "resrc") not in ("net", "rng", "dev") or field(entry, "reason") == "open":
             continue
         if why.startswith("recovered: tenured died") and "res=success" in entry:
             said[grant] = entry

@@ -12,6 +12,7 @@
 #include "guest/change/update.h"
 #include "guest/change/update_parts.h"
 #include "guest/plan/plan.h"
+#include "guest/run/live_check_host.h"
 #include "kernel/net_device.h"
 
 namespace tenure::guest {
@@ -53,15 +54,6 @@ Result<model::Claim> net_claim(const Live& live, const domain::Interface& nic,
   return fail(Errc::Internal, nic.info.alias + ": nothing to claim");
 }
 
-// By the tenure of its descriptors, which knows more of it than the name.
-kernel::MadeLink tap_of(const Live& live, const std::string& alias, const std::string& ifname) {
-  for (const Hold& hold : live.holds)
-    if (hold.claim.record.kind == trail::Kind::NetOpen && hold.claim.holder == alias &&
-        hold.claim.record.get("ifname") == ifname)
-      return link_of(hold.claim);
-  return {.ifname = ifname, .mac = "", .path = ""};
-}
-
 // Moves the tap and records the tenure at the new bridge; back at the old one if that fails.
 asio::awaitable<Result<Hold>> claim_at(Live& live, const domain::Interface& now,
                                        const domain::Interface& wanted, std::string ifname,
@@ -72,7 +64,7 @@ asio::awaitable<Result<Hold>> claim_at(Live& live, const domain::Interface& now,
   std::vector<model::Claim> claims;
   claims.push_back(std::move(claim));
   CO_TRY_OK(co_await operation.intend(std::move(claims), std::nullopt));
-  const kernel::MadeLink tap = tap_of(live, now.info.alias, ifname);
+  const kernel::MadeLink tap = link_of(*opened_link(live.holds, now.info.alias));
   auto moved = kernel::move_to_bridge(tap, wanted.bridge);
   Result<> done;
   if (!moved) {
@@ -94,15 +86,9 @@ asio::awaitable<Result<Hold>> claim_at(Live& live, const domain::Interface& now,
   co_return std::move(held.front());
 }
 
-// As one of its tenures has it: that of a NIC which was recovered does not say.
 std::string ifname_of(const Live& live, const std::string& alias) {
-  for (const Hold& hold : live.holds) {
-    const bool of_nic = is_net_of(hold, alias) || (hold.claim.record.kind == trail::Kind::NetOpen &&
-                                                   hold.claim.holder == alias);
-    if (const auto ifname = hold.claim.record.get("ifname"); of_nic && ifname && !ifname->empty())
-      return std::string(*ifname);
-  }
-  return "";
+  const model::Claim* opened = opened_link(live.holds, alias);
+  return opened == nullptr ? "" : std::string(opened->record.get("ifname").value_or(""));
 }
 
 // The tenure that says where the interface is; null if none does.
@@ -160,9 +146,15 @@ asio::awaitable<Result<>> change_bridge(Live& live, const domain::Interface& now
   auto left = co_await registrar::release(live.context.journal, live.state.ref, std::move(txn),
                                           *live.seams, std::move(going), std::move(ending));
   Result<> committed = co_await live.context.journal.commit();
-  CO_TRY_OK(note_interface(live, wanted));
-  CO_TRY_OK(left);
-  co_return committed;
+  Result<> noted = note_interface(live, wanted);
+  if (noted && !left)
+    noted = std::unexpected(std::move(left).error());
+  if (noted)
+    noted = std::move(committed);
+  if (!noted)
+    co_return std::unexpected(std::move(noted).error().context(
+        fmt::format("{} is a port of {} now, but", wanted.info.alias, wanted.bridge)));
+  co_return Result<>{};
 }
 
 asio::awaitable<Result<>> change_link(Live& live, const domain::Interface& wanted, Txn txn) {

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "kernel/file_acl.h"
+#include "kernel/net_device.h"
 #include "kernel/node.h"
 
 namespace tenure::guest {
@@ -38,6 +39,7 @@ bool looked_at(LiveKind kind, const LiveParts& parts) {
       return parts.identity;
     case LiveKind::Descriptor:
     case LiveKind::Driver:
+    case LiveKind::Port:
       return parts.descriptors;
     case LiveKind::FileAcl:
       return parts.acls;
@@ -167,6 +169,17 @@ Result<> repair_node(RunSeams& seams, const Difference& difference, const RunSta
   return difference.expected.empty() ? seams.drop_nodes({node}, holds) : seams.add_nodes({node});
 }
 
+Result<> repair_port(const Difference& difference, const std::vector<Hold>& holds) {
+  auto opened = std::ranges::find_if(holds, [&](const Hold& hold) {
+    return hold.claim.record.kind == Kind::NetOpen &&
+           hold.claim.record.get("ifname") == difference.resource;
+  });
+  if (opened == holds.end())
+    return fail(Errc::NotFound, difference.resource + ": no tenure of it");
+  TRY_OK(kernel::move_to_bridge(link_of(opened->claim), difference.expected));
+  return {};
+}
+
 }  // namespace
 
 std::string_view to_string(OnDrift policy) {
@@ -273,6 +286,8 @@ Result<> repair(const Difference& difference, RunSeams& seams, const RunState& s
       return repair_acl(seams, difference, holds);
     case LiveKind::Node:
       return repair_node(seams, difference, state, holds);
+    case LiveKind::Port:
+      return repair_port(difference, holds);
     case LiveKind::Identity:
     case LiveKind::Descriptor:
       break;

@@ -293,6 +293,7 @@ class Check {
       if (left > 0)
         descriptors_lack(rdev, left);
     check_host_devices(subject_, *files, report_);
+    check_ports(subject_, report_);
   }
 
   // The nodes that lie in its folder it may know of (O_PATH), but not open.
@@ -464,8 +465,8 @@ class Check {
 }  // namespace
 
 std::string_view to_string(LiveKind kind) {
-  static constexpr std::array<std::string_view, 9> kNames{
-      "fence", "program", "rule", "member", "identity", "fd", "acl", "node", "driver"};
+  static constexpr std::array<std::string_view, 10> kNames{
+      "fence", "program", "rule", "member", "identity", "fd", "acl", "node", "driver", "port"};
   return kNames[static_cast<size_t>(kind)];
 }
 

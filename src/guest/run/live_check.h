@@ -27,15 +27,17 @@ enum class LiveKind {
   FileAcl,     // the guest's entry in the POSIX ACL of a file or folder
   Node,        // a device node in the guest's own /dev
   Driver,      // the driver of a PCI device of the host
+  Port,        // the bridge that a tap is a port of
 };
-// "fence", "program", "rule", "member", "identity", "fd", "acl", "node", "driver":
+// "fence", "program", "rule", "member", "identity", "fd", "acl", "node", "driver", "port":
 // stable, used in records and JSON.
 std::string_view to_string(LiveKind kind);
 
 // One thing that is not as the open tenures say.
 struct Difference {
   LiveKind kind = LiveKind::Fence;
-  std::string resource;  // stable name of it: "c 1:5", "pid 812", "fd 25 c 10:200 tnr0", a path
+  std::string resource;  // stable name of it: "c 1:5", "pid 812", "fd 25 c 10:200 tnr0", a path,
+                         // of Port the interface: "tnr0"
   std::string expected;  // by the trail: "rw", "in force", "member"; "" for nothing
   std::string found;     // by the kernel; "" for nothing
   std::string text;      // one sentence for people

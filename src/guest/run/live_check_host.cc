@@ -64,6 +64,38 @@ void check_host_devices(const LiveSubject& subject, const std::vector<kernel::Op
     check_device(hold.claim, files, subject.options.sysfs, report);
 }
 
+const model::Claim* opened_link(const std::vector<registrar::Hold>& holds,
+                                const std::string& alias) {
+  auto hold = std::ranges::find_if(holds, [&](const registrar::Hold& one) {
+    const auto ifname = one.claim.record.get("ifname");
+    return one.claim.record.kind == Kind::NetOpen && one.claim.holder == alias && ifname &&
+           !ifname->empty();
+  });
+  return hold == holds.end() ? nullptr : &hold->claim;
+}
+
+void check_ports(const LiveSubject& subject, LiveReport& report) {
+  for (const registrar::Hold& hold : subject.holds) {
+    const auto bridge = hold.claim.record.get("bridge");
+    const model::Claim* opened = opened_link(subject.holds, hold.claim.holder);
+    if (hold.claim.record.kind != Kind::Net || !bridge || opened == nullptr)
+      continue;
+    const std::string ifname(opened->record.get("ifname").value_or(""));
+    auto master = kernel::link_master(ifname);
+    if (!master && master.error().code() != Errc::NotFound)
+      report.unknown.push_back(fmt::format("bridge of {}: {}", ifname, master.error().what()));
+    if (!master || *master == *bridge)  // without the interface it is the descriptor that differs
+      continue;
+    report.differences.push_back(
+        {.kind = LiveKind::Port,
+         .resource = ifname,
+         .expected = std::string(*bridge),
+         .found = *master,
+         .text = fmt::format("{} is a port of {}, the tenures say {}", ifname,
+                             master->empty() ? "no bridge" : *master, *bridge)});
+  }
+}
+
 void OwnLinks::add(const model::Claim& claim) {
   if (claim.record.kind == Kind::NetOpen && claim.record.get("ifname"))
     links_.push_back(link_of(claim));
