@@ -49,7 +49,8 @@ std::string command_name(pid_t pid);
 // (Linux 6.2); 0 where the kernel does not say.
 size_t count_open_files(pid_t pid);
 
-// One open file of a process.
+// One open file of a process. Of what lies in no folder (a socket, an eventfd) only `fd` and
+// `target` are told.
 struct OpenFile {
   int fd = -1;
   std::string target;                // readlink of /proc/PID/fd/N
