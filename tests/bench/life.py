@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks of whole guests share: where the programs are, a clock, and tenured's socket."""
+import contextlib
+import glob
 import json
 import os
 import select
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -58,9 +61,27 @@ def pids_of(program, argument=None):
     return found
 
 
+def pins_of(pid):
+    """The folders in which the device programs are pinned that the process has open."""
+    programs = set()
+    for path in glob.glob(f"/proc/{pid}/fdinfo/*"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+            programs |= {int(line.split()[1]) for line in file if line.startswith("prog_id:")}
+    found = []
+    for pin in glob.glob("/sys/fs/bpf/tenure-*/program"):
+        shown = subprocess.run(["bpftool", "-j", "prog", "show", "pinned", pin], capture_output=True, check=False)
+        if shown.returncode == 0 and json.loads(shown.stdout)["id"] in programs:
+            found.append(os.path.dirname(pin))
+    return found
+
+
 def stop_tenured(root):
+    """Ends it, and takes what it has pinned away: guests that it left would lose their fence."""
     for pid in pids_of("tenured", root):
+        pins = pins_of(pid)
         ended = os.pidfd_open(pid)
         os.kill(pid, signal.SIGTERM)
         select.select([ended], [], [], 30)
         os.close(ended)
+        for folder in pins:
+            shutil.rmtree(folder, ignore_errors=True)
