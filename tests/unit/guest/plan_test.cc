@@ -188,15 +188,15 @@ TEST(Plan, TheFenceIsClosedBeforeAnythingIsAllowed) {
 TEST(Plan, FoldersAreSearchableBeforeTheFilesInThem) {
   domain::Domain d = domain_named("web");
   Facts facts;
-  d.disks = {disk("d0", "vda", "/root/a"), disk("d1", "vdb", "/root/b")};
-  facts.chains["d0"] = {file_image("/root/a", true)};
-  facts.chains["d1"] = {file_image("/root/b", true)};
-  facts.closed_folders["/root/a"] = {"/root"};
-  facts.closed_folders["/root/b"] = {"/root"};
+  d.disks = {disk("d0", "vda", "/private/a"), disk("d1", "vdb", "/private/b")};
+  facts.chains["d0"] = {file_image("/private/a", true)};
+  facts.chains["d1"] = {file_image("/private/b", true)};
+  facts.closed_folders["/private/a"] = {"/private"};
+  facts.closed_folders["/private/b"] = {"/private"};
   auto entries = of_kind(make_plan(d, facts, fenced()), Kind::FileAcl);
   ASSERT_EQ(entries.size(), 4U);
   for (size_t i : {0U, 1U}) {
-    EXPECT_EQ(entries[i].id, "/root");
+    EXPECT_EQ(entries[i].id, "/private");
     EXPECT_EQ(entries[i].record.get("acl"), "x");
     EXPECT_EQ(entries[i].record.get("reason"), i == 0 ? "allow" : "share");
   }
