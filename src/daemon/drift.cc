@@ -280,6 +280,7 @@ class Looker : public std::enable_shared_from_this<Looker> {
     if (guest.busy())
       return {};  // due still; the operation's own records come first
     LiveParts parts = subject.due;
+    parts.descriptors &= !guest.undecided();
     std::vector<Sighting> sightings = std::exchange(subject.sightings, {});
     subject.waits = false;
     guest::LiveReport report = compare(guest, parts, true);

@@ -185,6 +185,7 @@ asio::awaitable<Result<>> Guest::detach(std::string word, Patience patience, reg
 
 asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   registrar::Turns::Turn turn = co_await live_.turns.next();
+  co_await decide();
   CO_TRY(std::vector<std::string> lost, co_await lost_devices(live_));
   for (std::string& alias : lost) {
     std::string why = "recovered: it is not in QEMU";
@@ -401,6 +402,7 @@ asio::awaitable<Result<>> Guest::kill(registrar::Txn txn, std::string why) {
 }
 
 LiveReport live_check(const Guest& guest, LiveParts parts) {
+  parts.descriptors &= !guest.undecided();
   return live_check(LiveSubject{.state = guest.state(),
                                 .options = guest.options(),
                                 .holds = guest.holds(),

@@ -115,9 +115,10 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // QEMU's own word: running, paused, shutdown …
   const std::string& status() const { return status_; }
   void set_status(std::string status) { status_ = std::move(status); }
-  // Intents of this run that only a QEMU that answers can decide: settled once its monitor is
-  // found.
+  // Intents of this run of which QEMU could not be asked, or looked at: tried again at once, and
+  // when a lost monitor is found. What QEMU has open is not compared as long as there are any.
   void leave_undecided(registrar::OpenRun run) { undecided_ = std::move(run); }
+  bool undecided() const { return !undecided_.pending.empty(); }
   // What the balloon says from now on is the answer to that request.
   void set_balloon_txn(registrar::Txn txn) { live_.balloon_txn = std::move(txn); }
   bool ended() const { return ended_; }

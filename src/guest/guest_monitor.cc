@@ -139,9 +139,9 @@ asio::awaitable<void> Guest::decide() {
     co_return;
   Undecided at{live_.context, undecided_, *live_.domain, live_.options, *live_.seams};
   std::shared_ptr<qemu::Qmp> qmp = live_.qmp;
-  std::set<uint64_t> held = co_await held_by_qemu(at, live_.state.process, std::move(qmp));
-  std::string why = "recovered: QEMU did not answer when tenured started";
-  Result<> settled = co_await settle_undecided(at, std::move(held), false, std::move(why));
+  Verdicts verdicts = co_await ask_qemu(at, live_.state.process, std::move(qmp));
+  std::string why = "recovered: it could not be told when tenured started";
+  Result<> settled = co_await settle_undecided(at, std::move(verdicts), std::move(why));
   if (!settled)
     live_.context.log(fmt::format("{}: {}", live_.state.ref.vm, settled.error().what()));
   for (registrar::Hold& hold : std::exchange(undecided_.holds, {}))

@@ -205,10 +205,9 @@ class Recovery {
     if (run_.pending.empty())
       co_return Result<>{};
     co_await look_at_qemu(qmp);
-    std::set<uint64_t> held = held_by_qemu_;
+    Verdicts verdicts = verdicts_;
     std::string settled = "recovered: tenured died while the guest was being changed";
-    co_return co_await settle_undecided(undecided(), std::move(held), qmp == nullptr,
-                                        std::move(settled));
+    co_return co_await settle_undecided(undecided(), std::move(verdicts), std::move(settled));
   }
 
   // What the daemon had begun and nobody goes on with. Returns QEMU's status; "" if it does not
@@ -265,7 +264,7 @@ class Recovery {
   // Asked before a QEMU that lives is ended, for afterwards nobody can tell.
   asio::awaitable<void> look_at_qemu(std::shared_ptr<qemu::Qmp> qmp) {
     if (pidfd_)
-      held_by_qemu_ = co_await held_by_qemu(undecided(), state_.process, std::move(qmp));
+      verdicts_ = co_await ask_qemu(undecided(), state_.process, std::move(qmp));
   }
 
   asio::awaitable<Result<std::shared_ptr<qemu::Qmp>>> monitor() {
@@ -337,9 +336,11 @@ class Recovery {
     }
     CO_TRY_OK(kill_survivors());
     CO_TRY_OK(co_await end_helpers(context_.executor, *seams_));
-    std::set<uint64_t> held = held_by_qemu_;
+    // Nobody can tell any more of what could not be told; the kernel says what is left of it.
+    Verdicts verdicts = verdicts_;
+    std::erase_if(verdicts, [](const auto& one) { return !one.second; });
     std::string settled = why();
-    CO_TRY_OK(co_await settle_undecided(undecided(), std::move(held), false, std::move(settled)));
+    CO_TRY_OK(co_await settle_undecided(undecided(), std::move(verdicts), std::move(settled)));
     std::vector<Hold> evidence = keep_evidence();
     registrar::RunRef ref = run_.ref;
     registrar::Txn txn = txn_;
@@ -388,7 +389,7 @@ class Recovery {
   std::string fence_error_;
   UniqueFd pidfd_;
   bool is_known_ = false;
-  std::set<uint64_t> held_by_qemu_;  // indices of intents
+  Verdicts verdicts_;
   std::vector<Hold> left_;
 };
 

@@ -163,14 +163,8 @@ size_t number_after(std::string_view name, size_t stem) {
   return read.ec == std::errc{} && number < SIZE_MAX ? number + 1 : 0;
 }
 
-std::string stem_of(const Disk& disk) {
-  std::string stem = format_node(disk, 0);
-  stem.pop_back();
-  return stem;
-}
-
 size_t next_number(const Graph& graph, const Disk& disk) {
-  const std::string stem = stem_of(disk);
+  const std::string stem = node_stem(disk);
   size_t next = 0;
   for (const auto& [id, name] : graph.names())
     if (name.starts_with(stem))
@@ -179,7 +173,7 @@ size_t next_number(const Graph& graph, const Disk& disk) {
 }
 
 std::vector<std::string> strays_of(const Graph& graph, const Disk& disk) {
-  const std::string stem = stem_of(disk);
+  const std::string stem = node_stem(disk);
   const std::set<uint64_t> used = graph.in_use();
   std::set<uint64_t> seen;
   std::vector<std::string> strays;

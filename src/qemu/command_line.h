@@ -53,7 +53,9 @@ Result<std::vector<std::string>> command_line(const domain::Domain& domain, cons
 // Name of a node of a disk's chain in QEMU: `layer` 0 is the top. The format node is what a device
 // or a higher layer uses, the storage node below it has the file open. Of a raw image they are one,
 // the format node: QEMU's driver raw would only pass on what it is asked.
+// What all of them begin with: "virtio-disk0.".
 bool has_format_layer(std::string_view format);
+std::string node_stem(const domain::Disk& disk);
 std::string format_node(const domain::Disk& disk, size_t layer);
 std::string storage_node(const domain::Disk& disk, size_t layer);
 

@@ -18,11 +18,6 @@ using domain::Disk;
 constexpr size_t kMaxStem = 19;
 constexpr uint32_t kScsiCdromMajor = 11;
 
-std::string node_stem(const Disk& disk) {
-  // Targets are unique and short; an alias of the user's own may be too long.
-  return disk.info.alias.size() <= kMaxStem ? disk.info.alias : "target-" + disk.target;
-}
-
 // One member as this file sees it.
 struct Layer {
   std::string path, format, driver;
@@ -166,7 +161,7 @@ Result<std::string> add_nodes(Builder& b, const Disk& disk) {
   for (size_t i = layers.size(); i > 0; --i) add_layer(b, disk, layers, i - 1);
   if (!disk.copy_on_read.value_or(false))
     return format_node(disk, 0);
-  const std::string node = node_stem(disk) + ".cor";
+  const std::string node = node_stem(disk) + "cor";
   b.add("-blockdev",
         Json("driver", "copy-on-read").text("node-name", node).text("file", format_node(disk, 0)));
   return node;
@@ -326,8 +321,13 @@ Json disk_storage(const Disk& disk, const std::string& driver, const std::string
   return json;
 }
 
+std::string node_stem(const Disk& disk) {
+  // Targets are unique and short; an alias of the user's own may be too long.
+  return (disk.info.alias.size() <= kMaxStem ? disk.info.alias : "target-" + disk.target) + ".";
+}
+
 std::string format_node(const Disk& disk, size_t layer) {
-  return node_stem(disk) + "." + std::to_string(layer);
+  return node_stem(disk) + std::to_string(layer);
 }
 
 bool has_format_layer(std::string_view format) {

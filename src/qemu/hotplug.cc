@@ -100,8 +100,7 @@ Result<Command> command_of(const domain::Domain& device, const Wiring& wiring,
 
 std::vector<std::string> chain_nodes(const domain::Disk& disk,
                                      const std::vector<std::string>& nodes) {
-  std::string stem = format_node(disk, 0);
-  stem.pop_back();
+  const std::string stem = node_stem(disk);
   std::vector<std::string> chain;
   std::ranges::copy_if(nodes, std::back_inserter(chain),
                        [&](const std::string& node) { return node.starts_with(stem); });

@@ -12,7 +12,7 @@
 #include "guest/change/update.h"
 #include "guest/change/update_parts.h"
 #include "guest/plan/plan.h"
-#include "guest/run/live_check_host.h"
+#include "guest/run/run_seams.h"
 #include "kernel/net_device.h"
 
 namespace tenure::guest {
@@ -91,20 +91,24 @@ std::string ifname_of(const Live& live, const std::string& alias) {
   return opened == nullptr ? "" : std::string(opened->record.get("ifname").value_or(""));
 }
 
-// The tenure that says where the interface is; null if none does.
-const Hold* true_hold(const Live& live, const std::string& alias) {
-  auto master = kernel::link_master(ifname_of(live, alias));
-  if (!master)
-    return nullptr;
-  auto hold = std::ranges::find_if(live.holds, [&](const Hold& one) {
-    return is_net_of(one, alias) && one.claim.record.get("bridge") == *master;
-  });
-  return hold == live.holds.end() ? nullptr : &*hold;
+// The tenure that says where the interface is; if none does, the oldest, and the rest is drift.
+const Hold* hold_to_keep(const Live& live, const std::string& alias, const std::string& master) {
+  const Hold* oldest = nullptr;
+  for (const Hold& hold : live.holds) {
+    if (!is_net_of(hold, alias))
+      continue;
+    if (hold.claim.record.get("bridge") == master)
+      return &hold;
+    if (oldest == nullptr || hold.grant < oldest->grant)
+      oldest = &hold;
+  }
+  return oldest;
 }
 
 asio::awaitable<Result<>> settle_bridge(Live& live, domain::Interface nic, Txn txn) {
   const std::string alias = nic.info.alias;
-  const Hold* stays = true_hold(live, alias);
+  auto master = kernel::link_master(ifname_of(live, alias));
+  const Hold* stays = master ? hold_to_keep(live, alias, *master) : nullptr;
   if (stays == nullptr)
     co_return Result<>{};
   const uint64_t grant = stays->grant;
@@ -117,11 +121,12 @@ asio::awaitable<Result<>> settle_bridge(Live& live, domain::Interface nic, Txn t
     live.holds.erase(live.holds.begin() + static_cast<std::ptrdiff_t>(i));
   }
   if (!going.empty()) {
-    std::string reason = "update", why = "recovered: it is a port of " + bridge;
+    std::string reason = "update";
+    std::string why = "recovered: it is a port of " + (master->empty() ? "no bridge" : *master);
     CO_TRY_OK(co_await release_holds(live, std::move(going), std::move(reason), std::move(why),
                                      std::move(txn)));
   }
-  if (nic.bridge == bridge)
+  if (nic.bridge == bridge || bridge.empty())
     co_return Result<>{};
   nic.bridge = bridge;
   co_return note_interface(live, nic);

@@ -10,9 +10,11 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "base/text.h"
 #include "guest/run/ask.h"
 #include "guest/run/file_loan.h"
 #include "kernel/net_device.h"
+#include "qemu/command_line.h"
 
 namespace tenure::guest {
 namespace {
@@ -88,15 +90,14 @@ Result<> confirm_device(const Scene& scene, const Claim& claim) {
   return fail(not_borne_out(claim, "QEMU has no such device"));
 }
 
-// By the names of command_line_disk.cc.
 Result<> confirm_node(const Scene& scene, const Claim& claim) {
   const json& nodes = scene.answers.nodes;
-  const std::string stems[] = {claim.holder + ".",
-                               fmt::format("target-{}.", claim.record.get("dev").value_or(""))};
+  domain::Disk disk;
+  disk.info.alias = claim.holder;
+  disk.target = claim.record.get("dev").value_or("");
+  const std::string stem = qemu::node_stem(disk);
   auto is_it = [&](const json& node) {
-    const std::string name = node.value("node-name", "");
-    return node.value("file", "") == claim.id &&
-           std::ranges::any_of(stems, [&](const auto& stem) { return name.starts_with(stem); });
+    return node.value("file", "") == claim.id && node.value("node-name", "").starts_with(stem);
   };
   if (nodes.is_null() || std::ranges::any_of(nodes, is_it))
     return {};
@@ -123,8 +124,6 @@ Result<> confirm_rdev(const Scene& scene, Claim& claim) {
   return fail(not_borne_out(claim, "QEMU does not have it open"));
 }
 
-// Of the descriptors that QEMU was given for the NIC one must be in its table: the tun queue by the
-// name of its interface, the macvtap by its number.
 // Of an interface that was being moved: is it there?
 Result<> confirm_port(const Claim& claim) {
   const auto ifname = claim.record.get("ifname");
@@ -134,9 +133,12 @@ Result<> confirm_port(const Claim& claim) {
   TRY(const std::string master, kernel::link_master(std::string(*ifname)));
   if (master == *bridge)
     return {};
-  return fail(not_borne_out(claim, fmt::format("{} is no port of {}", *ifname, *bridge)));
+  return fail(not_borne_out(
+      claim, fmt::format("{} is no port of {}", printable(*ifname), printable(*bridge))));
 }
 
+// Of the descriptors that QEMU was given for the NIC one must be in its table: the tun queue by the
+// name of its interface, the macvtap by its number.
 Result<> confirm_net(const Scene& scene, Claim& claim) {
   TRY_OK(confirm_device(scene, claim));
   TRY_OK(confirm_port(claim));
@@ -290,6 +292,8 @@ Result<> confirm_one(const Scene& scene, Claim& claim) {
   return check->confirm(scene, claim);
 }
 
+constexpr DeviceNumber kTun{DeviceType::Char, 10, 200};  // TUN_MINOR of linux/miscdevice.h
+
 // One of QEMU's descriptors of that device that no earlier claim was given.
 Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId process,
                          Claim& claim) {
@@ -298,9 +302,14 @@ Result<> take_descriptor(std::vector<kernel::OpenFile>& files, kernel::ProcessId
   if (file == files.end())
     return fail(not_borne_out(claim, "QEMU does not have it open"));
   std::string ifname = kernel::tun_name_of(process.pid, file->fd);
+  if (ifname.empty() && *claim.rdev == kTun)
+    return fail(Errc::Io, fmt::format("the interface of descriptor {} cannot be read", file->fd));
   if (!ifname.empty()) {
+    auto index = kernel::link_index(ifname);
+    if (!index && index.error().code() != Errc::NotFound)
+      return std::unexpected(std::move(index).error());
     claim.record.set("ifname", ifname);
-    if (auto index = kernel::link_index(ifname); index)
+    if (index)
       claim.record.set("ifindex", uint64_t{*index});
   }
   files.erase(file);
@@ -344,6 +353,17 @@ Result<> confirm_guarded(const Scene& scene, Claim& claim) {
   }
 }
 
+// Denied by not_borne_out(), or as there is no such file or interface; any other error is a look
+// that failed. A QEMU that does not answer may still do what it was told and has not read.
+Result<bool> verdict_of(const Result<>& borne_out, const Result<>& asked) {
+  if (borne_out)
+    return true;
+  const Errc code = borne_out.error().code();
+  if (code != Errc::Internal && code != Errc::NotFound)
+    return std::unexpected(borne_out.error());
+  return asked ? Result<bool>(false) : std::unexpected(asked.error());
+}
+
 // What /proc alone can show.
 bool shown_by_files(const Claim& claim) {
   if (claim.record.kind == Kind::Chardev)
@@ -364,10 +384,10 @@ uint64_t memory_kib_of(const json& summary, const json& balloon) {
          1024;
 }
 
-asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
-                                                    kernel::ProcessId process, const Facts& facts,
-                                                    const RunSeams& seams,
-                                                    std::vector<Claim*> claims) {
+asio::awaitable<std::vector<Result<bool>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
+                                                        kernel::ProcessId process,
+                                                        const Facts& facts, const RunSeams& seams,
+                                                        std::vector<Claim*> claims) {
   Answers answers;
   Result<> asked = fail(Errc::Lost, "no monitor to QEMU");
   if (qmp != nullptr)
@@ -378,16 +398,18 @@ asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::
   if (files)
     answers.files = *files;
   Scene scene{process, answers, facts, seams};
-  std::vector<Result<>> verdicts;
+  std::vector<Result<bool>> verdicts;
   for (Claim* claim : claims) {
+    Result<> borne_out;
     if (!files)
-      verdicts.push_back(std::unexpected(files.error()));
+      borne_out = std::unexpected(files.error());
     else if (claim->record.kind == Kind::NetOpen)
-      verdicts.push_back(take_descriptor(*files, process, *claim));
+      borne_out = take_descriptor(*files, process, *claim);
     else if (!asked && !shown_by_files(*claim))
-      verdicts.push_back(asked);
+      borne_out = asked;
     else
-      verdicts.push_back(confirm_guarded(scene, *claim));
+      borne_out = confirm_guarded(scene, *claim);
+    verdicts.push_back(verdict_of(borne_out, asked));
   }
   co_return verdicts;
 }

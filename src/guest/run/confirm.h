@@ -21,15 +21,16 @@ asio::awaitable<Result<>> confirm(const std::shared_ptr<qemu::Qmp>& qmp, kernel:
                                   const Facts& facts, const RunSeams& seams,
                                   std::vector<model::Claim*> claims);
 
-// The same for each claim by itself, for a QEMU of which it is not known how far it got: a value
-// where it bears the claim out (and the claim's record is complete then), else why not: a device
-// must be in its machine, a disk's image in its block nodes, whatever else of the guest has the
-// same node open. Without a monitor (null) only what its open files show is borne out. A NetOpen
-// claim is one of its open descriptors of that device.
-asio::awaitable<std::vector<Result<>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
-                                                    kernel::ProcessId process, const Facts& facts,
-                                                    const RunSeams& seams,
-                                                    std::vector<model::Claim*> claims);
+// The same for each claim by itself, for a QEMU of which it is not known how far it got: true where
+// it bears the claim out (and the claim's record is complete then), false if it does not, an error
+// where that cannot be told. A device must be in its machine, a disk's image in its block nodes,
+// whatever else of the guest has the same node open. Without a monitor (null) what its open files
+// show is borne out, and nothing is denied. A NetOpen claim is one of its open descriptors of that
+// device.
+asio::awaitable<std::vector<Result<bool>>> confirm_each(const std::shared_ptr<qemu::Qmp>& qmp,
+                                                        kernel::ProcessId process,
+                                                        const Facts& facts, const RunSeams& seams,
+                                                        std::vector<model::Claim*> claims);
 
 // What the guest has, in KiB, by QEMU's answers to query-memory-size-summary and query-balloon
 // (null without a balloon): memory of its boot and of modules, without what the balloon took. 0 if

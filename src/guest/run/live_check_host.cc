@@ -64,16 +64,6 @@ void check_host_devices(const LiveSubject& subject, const std::vector<kernel::Op
     check_device(hold.claim, files, subject.options.sysfs, report);
 }
 
-const model::Claim* opened_link(const std::vector<registrar::Hold>& holds,
-                                const std::string& alias) {
-  auto hold = std::ranges::find_if(holds, [&](const registrar::Hold& one) {
-    const auto ifname = one.claim.record.get("ifname");
-    return one.claim.record.kind == Kind::NetOpen && one.claim.holder == alias && ifname &&
-           !ifname->empty();
-  });
-  return hold == holds.end() ? nullptr : &hold->claim;
-}
-
 void check_ports(const LiveSubject& subject, LiveReport& report) {
   for (const registrar::Hold& hold : subject.holds) {
     const auto bridge = hold.claim.record.get("bridge");
@@ -83,7 +73,8 @@ void check_ports(const LiveSubject& subject, LiveReport& report) {
     const std::string ifname(opened->record.get("ifname").value_or(""));
     auto master = kernel::link_master(ifname);
     if (!master && master.error().code() != Errc::NotFound)
-      report.unknown.push_back(fmt::format("bridge of {}: {}", ifname, master.error().what()));
+      report.unknown.push_back(
+          fmt::format("bridge of {}: {}", printable(ifname), master.error().what()));
     if (!master || *master == *bridge)  // without the interface it is the descriptor that differs
       continue;
     report.differences.push_back(
@@ -91,8 +82,9 @@ void check_ports(const LiveSubject& subject, LiveReport& report) {
          .resource = ifname,
          .expected = std::string(*bridge),
          .found = *master,
-         .text = fmt::format("{} is a port of {}, the tenures say {}", ifname,
-                             master->empty() ? "no bridge" : *master, *bridge)});
+         .text =
+             fmt::format("{} is a port of {}, the tenures say {}", printable(ifname),
+                         master->empty() ? "no bridge" : printable(*master), printable(*bridge))});
   }
 }
 

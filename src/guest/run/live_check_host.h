@@ -20,11 +20,6 @@ void check_host_devices(const LiveSubject& subject, const std::vector<kernel::Op
 // Adds taps that are not ports of the bridges at which the guest holds its MACs.
 void check_ports(const LiveSubject& subject, LiveReport& report);
 
-// The tenure of the descriptors by which the guest has the interface of that alias; null if none
-// says which it is.
-const model::Claim* opened_link(const std::vector<registrar::Hold>& holds,
-                                const std::string& alias);
-
 // The interfaces that a guest holds descriptors of.
 class OwnLinks {
  public:

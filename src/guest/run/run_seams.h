@@ -145,6 +145,10 @@ std::vector<kernel::DevNode> nodes_of(const std::vector<registrar::Hold>& holds)
 
 // The interface on the host that a NetOpen claim is of.
 kernel::MadeLink link_of(const model::Claim& claim);
+// The tenure of the descriptors by which the guest has the interface of that alias; null if none
+// says which it is.
+const model::Claim* opened_link(const std::vector<registrar::Hold>& holds,
+                                const std::string& alias);
 
 // The rule of a class=path or class=major claim; nullopt for others.
 std::optional<kernel::AclRule> rule_of(const model::Claim& claim);

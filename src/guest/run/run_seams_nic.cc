@@ -23,6 +23,16 @@ kernel::MadeLink link_of(const model::Claim& claim) {
           .index = parse_int<uint32_t>(word("ifindex")).value_or(0)};
 }
 
+const model::Claim* opened_link(const std::vector<registrar::Hold>& holds,
+                                const std::string& alias) {
+  auto hold = std::ranges::find_if(holds, [&](const registrar::Hold& one) {
+    const auto ifname = one.claim.record.get("ifname");
+    return one.claim.record.kind == Kind::NetOpen && one.claim.holder == alias && ifname &&
+           !ifname->empty();
+  });
+  return hold == holds.end() ? nullptr : &hold->claim;
+}
+
 Result<> RunSeams::open_fds(const domain::Interface& nic, NicFds& fds) {
   uint32_t queues = nic.queues.value_or(1);
   if (nic.kind == domain::InterfaceKind::Direct) {

@@ -19,9 +19,9 @@ bool is_of_qemu(const model::Claim& claim) {
 
 }  // namespace
 
-asio::awaitable<std::set<uint64_t>> held_by_qemu(Undecided at, kernel::ProcessId process,
-                                                 std::shared_ptr<qemu::Qmp> qmp) {
-  std::set<uint64_t> found;
+asio::awaitable<Verdicts> ask_qemu(Undecided at, kernel::ProcessId process,
+                                   std::shared_ptr<qemu::Qmp> qmp) {
+  Verdicts found;
   std::vector<registrar::Pending*> asked;
   std::vector<model::Claim> claims;
   for (registrar::Pending& pending : at.run.pending) {
@@ -37,27 +37,23 @@ asio::awaitable<std::set<uint64_t>> held_by_qemu(Undecided at, kernel::ProcessId
   Facts known = facts ? std::move(*facts) : Facts{};
   std::vector<model::Claim*> pointers;
   for (model::Claim& claim : claims) pointers.push_back(&claim);
-  std::vector<Result<>> held =
+  std::vector<Result<bool>> held =
       co_await confirm_each(qmp, process, known, at.seams, std::move(pointers));
   for (size_t i = 0; i < held.size(); ++i) {
-    if (!held[i])
-      continue;
-    asked[i]->record = claims[i].record;
-    found.insert(asked[i]->index);
+    if (held[i] && *held[i])
+      asked[i]->record = claims[i].record;
+    found.emplace(asked[i]->index, std::move(held[i]));
   }
   co_return found;
 }
 
-asio::awaitable<Result<>> settle_undecided(Undecided at, std::set<uint64_t> held,
-                                           bool qemu_is_silent, std::string why) {
+asio::awaitable<Result<>> settle_undecided(Undecided at, Verdicts verdicts, std::string why) {
   // By the index of the intent: two claims may read alike.
-  auto present = [&at, &held, qemu_is_silent](uint64_t index,
-                                              const model::Claim& claim) -> Result<bool> {
-    if (held.contains(index))
-      return true;
-    if (qemu_is_silent && is_of_qemu(claim))
-      return fail(Errc::Lost, "QEMU does not answer");
-    return at.seams.present(claim);
+  auto present = [&at, &verdicts](uint64_t index, const model::Claim& claim) -> Result<bool> {
+    auto verdict = verdicts.find(index);
+    // A macvtap that QEMU does not have may be there all the same.
+    const bool denied = verdict != verdicts.end() && verdict->second && !*verdict->second;
+    return verdict == verdicts.end() || denied ? at.seams.present(claim) : verdict->second;
   };
   CO_TRY_OK(
       co_await registrar::settle(at.context.journal, at.run, std::move(present), std::move(why)));

@@ -5,8 +5,8 @@
 
 #include <asio/awaitable.hpp>
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <set>
 #include <string>
 
 #include "domain/domain.h"
@@ -28,14 +28,16 @@ struct Undecided {
   RunSeams& seams;
 };
 
-// What a QEMU that lives holds of the intents, by their index; their records are completed by what
-// it says. Without a monitor (null) only what its open files show is found.
-asio::awaitable<std::set<uint64_t>> held_by_qemu(Undecided at, kernel::ProcessId process,
-                                                 std::shared_ptr<qemu::Qmp> qmp);
+// By the index of an intent: whether QEMU holds what it is of; an error where that cannot be told.
+using Verdicts = std::map<uint64_t, Result<bool>>;
 
-// As registrar::settle(), what is in `held` being there. If `qemu_is_silent`, what only QEMU can
-// tell stays pending otherwise: it may still do what it was told and has not read.
-asio::awaitable<Result<>> settle_undecided(Undecided at, std::set<uint64_t> held,
-                                           bool qemu_is_silent, std::string why);
+// Of the intents that QEMU itself has to tell of, while it lives; the records of those that it
+// bears out are completed by what it says. Without a monitor (null): confirm_each().
+asio::awaitable<Verdicts> ask_qemu(Undecided at, kernel::ProcessId process,
+                                   std::shared_ptr<qemu::Qmp> qmp);
+
+// As registrar::settle(): by the verdicts, and by the kernel for what has none or is denied. What
+// cannot be told stays pending.
+asio::awaitable<Result<>> settle_undecided(Undecided at, Verdicts verdicts, std::string why);
 
 }  // namespace tenure::guest
