@@ -17,6 +17,7 @@
 #include "guest/change/block_job.h"
 #include "guest/change/chain.h"
 #include "guest/change/helper_end.h"
+#include "guest/change/let_go.h"
 #include "guest/change/reboot.h"
 #include "guest/run/ask.h"
 #include "guest/run/end_of_run.h"
@@ -159,7 +160,7 @@ asio::awaitable<void> Guest::let_go(std::string alias) {
     co_return;
   auto asked = live_.state.leaving.find(alias);
   bool was_asked = asked != live_.state.leaving.end();
-  registrar::Txn txn = was_asked ? asked->second : own_txn();
+  registrar::Txn txn = was_asked ? asked->second.txn : own_txn();
   std::string why = was_asked ? "" : "ejected by the guest";
   Result<> done = co_await finish_detach(live_, std::move(alias), std::move(why), std::move(txn));
   if (!done)
@@ -190,9 +191,10 @@ asio::awaitable<Result<>> Guest::catch_up(registrar::Txn txn) {
   for (std::string& alias : lost) {
     std::string why = "recovered: it is not in QEMU";
     auto asked = live_.state.leaving.find(alias);
-    registrar::Txn own = asked != live_.state.leaving.end() ? asked->second : txn;
+    registrar::Txn own = asked != live_.state.leaving.end() ? asked->second.txn : txn;
     CO_TRY_OK(co_await finish_detach(live_, std::move(alias), std::move(why), std::move(own)));
   }
+  co_await ask_again(live_);
   registrar::Txn moved = txn;
   CO_TRY_OK(co_await settle_bridges(live_, std::move(moved)));
   if (live_.qmp)

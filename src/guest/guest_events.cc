@@ -141,7 +141,7 @@ registrar::Txn GuestEvents::txn_of(const Story& story) {
   auto asked = live_.state.leaving.find(story.device);
   if (story.success || asked == live_.state.leaving.end())
     return {.id = live_.context.new_txn(), .who = Requester{}};
-  registrar::Txn txn = asked->second;
+  registrar::Txn txn = asked->second.txn;
   forget_request(live_, story.device);
   return txn;
 }

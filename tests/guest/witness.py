@@ -271,6 +271,9 @@ def granted(entries, tenures, kind):
             if field(entry, "grant") in grants and f" resrc={kind} " in entry and "res=success" in entry]
 
 
+DEVICES = ("net", "rng", "dev", "shmem", "ivshmem-socket", "evdev", "fs")
+
+
 def never_had(entries):
     """Grants by which a tenured that came later said that a change had succeeded, only to find that QEMU has no such
     device. (A disk has its image open before its device is there.)"""
@@ -278,7 +281,7 @@ def never_had(entries):
     for entry in entries:
         grant, why = field(entry, "grant"), field(entry, "why") or ""
         # QEMU may have had the descriptors of an interface that it made no device of.
-        if not grant or field(entry, "resrc") not in ("net", "rng", "dev") or field(entry, "reason") == "open":
+        if not grant or field(entry, "resrc") not in DEVICES or field(entry, "reason") == "open":
             continue
         if why.startswith("recovered: tenured died") and "res=success" in entry:
             said[grant] = entry

@@ -383,6 +383,8 @@ asio::awaitable<Result<>> detach(Live& live, std::string word, Patience patience
     co_await record_kept_module(live, device, txn, asked.error().what());
     co_return std::unexpected(std::move(asked).error());
   }
+  if (!gone)
+    note_heard(live, alias);
   std::optional<qemu::QmpEvent> event;
   if (!gone)
     event = co_await answer->wait(patience.timeout);

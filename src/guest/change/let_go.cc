@@ -9,8 +9,11 @@
 #include <asio/use_awaitable.hpp>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "guest/plan/plan.h"
+#include "guest/run/ask.h"
 
 namespace tenure::guest {
 namespace {
@@ -40,13 +43,34 @@ bool is_closed(Live& live, const std::set<std::string>& names) {
 }  // namespace
 
 void note_request(Live& live, const std::string& alias, registrar::Txn txn) {
-  live.state.leaving.insert_or_assign(alias, std::move(txn));
+  live.state.leaving[alias].txn = std::move(txn);  // heard stays: of the same device
+  save_or_log(live);
+}
+
+void note_heard(Live& live, const std::string& alias) {
+  auto found = live.state.leaving.find(alias);
+  if (found == live.state.leaving.end() || std::exchange(found->second.heard, true))
+    return;
   save_or_log(live);
 }
 
 void forget_request(Live& live, const std::string& alias) {
   if (live.state.leaving.erase(alias) > 0)
     save_or_log(live);
+}
+
+asio::awaitable<void> ask_again(Live& live) {
+  std::vector<std::string> unheard;
+  for (const auto& [alias, one] : live.state.leaving)
+    if (!one.heard)
+      unheard.push_back(alias);
+  for (const std::string& alias : unheard) {
+    qemu::Command command{"device_del", {{"id", alias}}};
+    auto asked = co_await ask(live, std::move(command));
+    // It refuses what it is asked for already (qdev_unplug() in softmmu/qdev-monitor.c).
+    if (asked || !may_be_done(asked))
+      note_heard(live, alias);
+  }
 }
 
 asio::awaitable<void> wait_until_closed(Live& live, const domain::Domain& device) {

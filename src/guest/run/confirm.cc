@@ -27,8 +27,9 @@ using trail::Kind;
 struct Answers {
   std::vector<kernel::OpenFile> files;
   json chardevs, memory, cpus, iothreads;
-  json balloon;         // null without one
-  json devices, nodes;  // null where its answers to what plugged them are known
+  json balloon;  // null without one
+  // null where its answers to what plugged them are known
+  json devices, objects, nodes;
 };
 
 struct Question {
@@ -52,12 +53,20 @@ constexpr Question kQuestionsOfOthers[] = {
     {Kind::Net, "qom-list", &Answers::devices, kDevices},
     {Kind::Rng, "qom-list", &Answers::devices, kDevices},
     {Kind::Hostdev, "qom-list", &Answers::devices, kDevices},
+    {Kind::Fs, "qom-list", &Answers::devices, kDevices},
+    {Kind::Shmem, "qom-list", &Answers::devices, kDevices},
+    {Kind::IvshmemSocket, "qom-list", &Answers::devices, kDevices},
+    {Kind::Evdev, "qom-list", &Answers::devices, kDevices},
+    {Kind::Evdev, "qom-list", &Answers::objects, "/objects"},
     {Kind::Disk, "query-named-block-nodes", &Answers::nodes},
 };
 
+std::string name_of(const Claim& claim) {
+  return fmt::format("{} {} ({})", claim.kind, claim.id, claim.holder);
+}
+
 Error not_borne_out(const Claim& claim, std::string_view what) {
-  return Error{Errc::Internal,
-               fmt::format("{} {} ({}): {}", claim.kind, claim.id, claim.holder, what)};
+  return Error{Errc::Internal, fmt::format("{}: {}", name_of(claim), what)};
 }
 
 struct Scene {
@@ -82,10 +91,13 @@ bool same_file(const kernel::OpenFile& file, const kernel::NodeFacts& node) {
   return file.dev == node.dev && file.ino == node.ino;
 }
 
+bool has_named(const json& list, std::string_view name) {
+  return std::ranges::any_of(list, [&](const json& one) { return one.value("name", "") == name; });
+}
+
 Result<> confirm_device(const Scene& scene, const Claim& claim) {
   const json& devices = scene.answers.devices;
-  auto is_it = [&](const json& device) { return device.value("name", "") == claim.holder; };
-  if (devices.is_null() || std::ranges::any_of(devices, is_it))
+  if (devices.is_null() || has_named(devices, claim.holder))
     return {};
   return fail(not_borne_out(claim, "QEMU has no such device"));
 }
@@ -200,14 +212,20 @@ Result<> confirm_chardev(const Scene& scene, Claim& claim) {
   return type == "pty" ? confirm_pty(*chardev, claim) : Result<>{};
 }
 
-Result<> confirm_stream(const Scene& scene, Claim& claim) {
+Result<> confirm_stream(const Scene& scene, const Claim& claim) {
   if (chardev_of(scene, claim) == nullptr)
     return fail(not_borne_out(claim, "QEMU has no character device of that name"));
   return {};
 }
 
+Result<> confirm_ivshmem_socket(const Scene& scene, Claim& claim) {
+  TRY_OK(confirm_device(scene, claim));
+  return confirm_stream(scene, claim);
+}
+
 // The connection of a folder's server is a stream; what it serves is looked at in the server.
 Result<> confirm_fs(const Scene& scene, Claim& claim) {
+  TRY_OK(confirm_device(scene, claim));
   const json* chardev = chardev_of(scene, claim);
   if (chardev == nullptr)
     return fail(not_borne_out(claim, "QEMU has no character device of that name"));
@@ -218,9 +236,8 @@ Result<> confirm_fs(const Scene& scene, Claim& claim) {
     return fail(not_borne_out(claim, "nobody serves it"));
   if (chardev->value("filename", "").starts_with("disconnected"))
     return fail(not_borne_out(claim, "QEMU is not connected to its server"));
-  Result<> served = confirm_served(helper->second, scene.seams, claim);
-  if (!served)
-    return fail(not_borne_out(claim, served.error().what()));
+  if (Result<> served = confirm_served(helper->second, scene.seams, claim); !served)
+    return fail(std::move(served).error().context(name_of(claim)));
   claim.record.set("helper-pid", static_cast<uint64_t>(helper->second.state.process.pid));
   return {};
 }
@@ -237,7 +254,15 @@ Result<> confirm_rng(const Scene& scene, Claim& claim) {
 }
 
 Result<> confirm_shmem(const Scene& scene, Claim& claim) {
+  TRY_OK(confirm_device(scene, claim));
   return confirm_opened(scene, claim);
+}
+
+// A device of the guest, or an object that feeds its own keyboard and mouse.
+Result<> confirm_evdev(const Scene& scene, Claim& claim) {
+  if (!has_named(scene.answers.objects, claim.holder))
+    TRY_OK(confirm_device(scene, claim));
+  return confirm_rdev(scene, claim);
 }
 
 Result<> confirm_memory(const Scene& scene, Claim& claim) {
@@ -279,8 +304,8 @@ constexpr Confirmation kChecks[] = {
     {Kind::Disk, confirm_disk},       {Kind::Net, confirm_net},
     {Kind::Chardev, confirm_chardev}, {Kind::Rng, confirm_rng},
     {Kind::Hostdev, confirm_hostdev}, {Kind::Shmem, confirm_shmem},
-    {Kind::Fs, confirm_fs},           {Kind::IvshmemSocket, confirm_stream},
-    {Kind::Evdev, confirm_rdev},      {Kind::Mem, confirm_memory},
+    {Kind::Fs, confirm_fs},           {Kind::IvshmemSocket, confirm_ivshmem_socket},
+    {Kind::Evdev, confirm_evdev},     {Kind::Mem, confirm_memory},
     {Kind::Vcpu, confirm_vcpus},      {Kind::Iothread, confirm_iothreads},
     {Kind::File, confirm_read},
 };

@@ -289,16 +289,18 @@ Result<> confirm_served(const Helper& helper, const RunSeams& seams, const model
   const std::string who = fmt::format("{} ({})", helper.state.kind, helper.state.process.pid);
   TRY(std::vector<pid_t> pids, processes_of(helper, seams));
   if (has_exited(helper) || pids.empty())
-    return fail(Errc::Lost, who + " has ended");
+    return fail(Errc::Internal, who + " has ended");
   for (pid_t pid : pids)
     if (!has_shed_capabilities(pid))
       return fail(Errc::Internal, who + " has more capabilities than it serves with");
   for (pid_t pid : pids) {
     auto root = kernel::root_of(pid);
+    if (!root && root.error().code() != Errc::NotFound)
+      return std::unexpected(std::move(root).error());
     if (!root || root->dev != helper.state.dev || root->ino != helper.state.ino)
       continue;
     if (root->readonly == claim.access.write)
-      return fail(Errc::Invalid,
+      return fail(Errc::Internal,
                   fmt::format("{} has {} {}", who, claim.id,
                               root->readonly ? "read-only: its file system is, so <readonly/> "
                                                "is to be said"

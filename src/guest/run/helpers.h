@@ -72,7 +72,8 @@ bool is_of_helper(pid_t pid, const Helper& helper);
 bool has_shed_capabilities(pid_t pid);
 
 // Law 1: the helper runs, one of its processes has the folder of the claim for its root, read-only
-// if the claim says so, and none has more rights than it serves with.
+// if the claim says so, and none has more rights than it serves with. Internal if that is not so;
+// any other error is a look that failed.
 Result<> confirm_served(const Helper& helper, const RunSeams& seams, const model::Claim& claim);
 
 }  // namespace tenure::guest

@@ -71,18 +71,20 @@ std::map<std::string, BlockJob> jobs_from_json(const json& list) {
   return jobs;
 }
 
-json to_json(const std::map<std::string, registrar::Txn>& leaving) {
+json to_json(const std::map<std::string, Leaving>& leaving) {
   json list = json::array();
-  for (const auto& [alias, txn] : leaving) {
-    list.push_back({{"device", alias}, {"txn", txn.id}});
-    put_requester(list.back(), txn.who);
+  for (const auto& [alias, one] : leaving) {
+    list.push_back({{"device", alias}, {"txn", one.txn.id}, {"heard", one.heard}});
+    put_requester(list.back(), one.txn.who);
   }
   return list;
 }
 
-std::map<std::string, registrar::Txn> leaving_from_json(const json& list) {
-  std::map<std::string, registrar::Txn> leaving;
-  for (const json& j : list) leaving[j.at("device")] = {.id = j.at("txn"), .who = requester_in(j)};
+std::map<std::string, Leaving> leaving_from_json(const json& list) {
+  std::map<std::string, Leaving> leaving;
+  for (const json& j : list)
+    leaving[j.at("device")] = {.txn = {.id = j.at("txn"), .who = requester_in(j)},
+                               .heard = j.value("heard", true)};
   return leaving;
 }
 

@@ -41,6 +41,12 @@ struct HelperState {
   uint64_t dev = 0, ino = 0;  // of the folder that it serves
 };
 
+// Who asked for a device, and whether QEMU has heard of it: noted before, and once it has answered.
+struct Leaving {
+  registrar::Txn txn;
+  bool heard = false;
+};
+
 struct RunState {
   registrar::RunRef ref;
   std::string fence;  // "v2", "v1", "none"
@@ -60,9 +66,9 @@ struct RunState {
   bool suspended = false;
   std::map<std::string, BlockJob> jobs;        // by the disk's alias
   std::map<std::string, HelperState> helpers;  // by the device's alias
-  // Devices that the guest was asked to give up and has not given up yet, by alias, and by whose
-  // request: it may do so after this daemon.
-  std::map<std::string, registrar::Txn> leaving;
+  // Devices that the guest was asked to give up and has not given up yet, by alias: it may do so
+  // after this daemon.
+  std::map<std::string, Leaving> leaving;
 };
 
 // As JSON: of the state file, and in the head of a saved guest.

@@ -78,16 +78,21 @@ TEST_F(StateTest, HelpersAreFoundAgain) {
 TEST_F(StateTest, WhoAskedForADeviceIsFoundAgain) {
   RunState s = state();
   s.leaving["virtio-disk1"] = {
-      .id = "t1",
-      .who = {.auid = 1000, .ses = 3, .uid = 0, .pid = 99, .exe = "/a b", .tty = "pts/1"}};
+      .txn = {.id = "t1",
+              .who = {.auid = 1000, .ses = 3, .uid = 0, .pid = 99, .exe = "/a b", .tty = "pts/1"}},
+      .heard = true};
+  s.leaving["net1"] = {.txn = {.id = "t2", .who = {}}};
   ASSERT_TRUE(save_run(paths, s));
   auto found = load_run(file());
   ASSERT_TRUE(found);
-  ASSERT_EQ(found->leaving.size(), 1U);
-  EXPECT_EQ(found->leaving["virtio-disk1"].id, "t1");
-  EXPECT_EQ(found->leaving["virtio-disk1"].who.auid, 1000U);
-  EXPECT_EQ(found->leaving["virtio-disk1"].who.pid, 99);
-  EXPECT_EQ(found->leaving["virtio-disk1"].who.exe, "/a b");
+  ASSERT_EQ(found->leaving.size(), 2U);
+  const Leaving& disk = found->leaving["virtio-disk1"];
+  EXPECT_EQ(disk.txn.id, "t1");
+  EXPECT_EQ(disk.txn.who.auid, 1000U);
+  EXPECT_EQ(disk.txn.who.pid, 99);
+  EXPECT_EQ(disk.txn.who.exe, "/a b");
+  EXPECT_TRUE(disk.heard);
+  EXPECT_FALSE(found->leaving["net1"].heard);
 }
 
 TEST_F(StateTest, OneOfAnEarlierVersionKnowsOfNoRequest) {
