@@ -81,6 +81,15 @@ class Pool {
   std::vector<std::jthread> threads_;  // end before pool_ does
 };
 
+// Coroutines refer to guests, and guests have timers and sockets of the loop: neither can go after
+// the other as a whole.
+class Loop : public asio::io_context {
+ public:
+  Loop() : io_context(1) {}
+  // Destroys what waits in it; timers and descriptors of others may still be cancelled and closed.
+  void end_coroutines() { shutdown(); }
+};
+
 void log_line(const std::string& text) {
   std::string line = "tenured: " + printable(text) + "\n";
   [[maybe_unused]] ssize_t n = write(STDERR_FILENO, line.data(), line.size());
@@ -156,6 +165,9 @@ Fences open_fences(const Config& config, const kernel::CgroupMounts& mounts, con
 class Daemon {
  public:
   explicit Daemon(const DaemonOptions& options) : options_(options) {}
+  ~Daemon() { loop_.end_coroutines(); }  // before what they refer to
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
 
   Result<> run() {
     const Paths& paths = options_.paths;
@@ -191,6 +203,7 @@ class Daemon {
     context_->disk_moved = [this](guest::DiskMoved moved) {
       return guests_->follow_disk(std::move(moved));
     };
+    context_->left_over = [this](guest::LeftOver left) { guests_->keep(std::move(left)); };
     asio::signal_set signals(loop_, SIGTERM, SIGINT);
     signals.async_wait([this](asio::error_code, int) { loop_.stop(); });
     spawn_main(std::move(replay));
@@ -252,6 +265,8 @@ class Daemon {
       asio::co_spawn(loop_, std::move(task), asio::detached);
     });
     spawn_retry();
+    auto left_over = [this]() -> asio::awaitable<void> { co_await guests_->end_left_over(); };
+    asio::co_spawn(loop_, std::move(left_over), asio::detached);
     auto audit = [this]() -> asio::awaitable<void> { co_await watch_audit(*context_); };
     asio::co_spawn(loop_, std::move(audit), asio::detached);
     if (fences_.v2)
@@ -310,6 +325,7 @@ class Daemon {
   }
 
   DaemonOptions options_;
+  Loop loop_;  // outlives all that has a timer, a socket or a descriptor in it
   UniqueFd lock_;
   Config config_;
   Pool pool_;
@@ -325,8 +341,6 @@ class Daemon {
   std::shared_ptr<void> denials_;
   std::unique_ptr<DriftWatch> drift_;
   Result<> outcome_;
-  // Last, so that the coroutines in it go before what they refer to.
-  asio::io_context loop_{1};
 };
 
 }  // namespace

@@ -361,8 +361,7 @@ class Looker : public std::enable_shared_from_this<Looker> {
       co_await tell(std::move(records));
       co_return;
     }
-    auto self = kernel::requester_of(getpid());
-    registrar::Txn txn{.id = context_.new_txn(), .who = self ? *self : Requester{}};
+    registrar::Txn txn{.id = context_.new_txn(), .who = kernel::own_requester()};
     std::string why = "on_drift: " + fresh.front().text;
     std::string verb = "pause";
     Result<> done;
@@ -382,8 +381,7 @@ class Looker : public std::enable_shared_from_this<Looker> {
     if (found == subjects_.end() || guest.ended())
       return records;
     Subject& subject = found->second;
-    auto self = kernel::requester_of(getpid());
-    registrar::Txn txn{.id = context_.new_txn(), .who = self ? *self : Requester{}};
+    registrar::Txn txn{.id = context_.new_txn(), .who = kernel::own_requester()};
     std::vector<Result<>> tried;
     for (const Difference& difference : fresh)
       tried.push_back(guest::repair(difference, guest.seams(), guest.state(), guest.holds()));

@@ -56,7 +56,7 @@ std::string bounded(std::string text) {
 }  // namespace
 
 void Guests::adopt(guest::Recovered recovered) {
-  left_over_ = std::move(recovered.left_over);
+  for (guest::LeftOver& left : recovered.left_over) keep(std::move(left));
   for (auto& guest : recovered.adopted) {
     watch(guest);
     // It runs: a state that is kept of it was used up, or never finished.
@@ -72,8 +72,12 @@ void Guests::watch(const std::shared_ptr<Guest>& guest) {
   running_[uuid] = guest;
   guest->watch([this, uuid] {
     auto ended = running_.extract(uuid);
-    if (!ended.empty() && !ended.mapped()->holds().empty())
-      left_over_.push_back({.ref = ended.mapped()->state().ref, .holds = ended.mapped()->holds()});
+    if (ended.empty() || ended.mapped()->holds().empty())
+      return;
+    std::shared_ptr<Guest> left = ended.mapped();
+    keep({.ref = left->state().ref,
+          .holds = left->holds(),
+          .seams = std::shared_ptr<registrar::Seams>(left, &left->seams())});
   });
 }
 
@@ -89,7 +93,7 @@ const Definition* Guests::definition(const std::string& uuid) const {
 
 Result<GuestName> Guests::find(const std::string& guest) const {
   std::map<std::string, std::string> names;  // uuid -> name
-  for (const guest::LeftOver& left : left_over_) names[left.ref.uuid] = left.ref.vm;
+  for (const auto& left : left_over_) names[left->ref.uuid] = left->ref.vm;
   for (const auto& [uuid, definition] : definitions_.all()) names[uuid] = definition.name;
   for (const auto& [uuid, running] : running_) names[uuid] = running->state().ref.vm;
   for (const auto& [uuid, name] : starting_) names[uuid] = name;
@@ -267,6 +271,7 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::launch(
     Requester who) {
   std::string uuid = to_string(domain->uuid);
   starting_[uuid] = domain->name;
+  co_await end_left_over_of(uuid);
   if (!context_.settings.emulator.empty())
     domain->emulator = context_.settings.emulator;
   guest::StartRequest request{.domain = std::move(domain),
@@ -383,9 +388,8 @@ asio::awaitable<void> Guests::act_on_audit_loss() {
   bool pause = context_.journal.options().on_audit_loss == registrar::OnAuditLoss::PauseGuests;
   std::vector<std::shared_ptr<Guest>> guests;
   for (const auto& [uuid, guest] : running_) guests.push_back(guest);
-  auto self = kernel::requester_of(getpid());
   for (const auto& guest : guests) {
-    Txn txn{.id = context_.new_txn(), .who = self ? *self : Requester{}};
+    Txn txn{.id = context_.new_txn(), .who = kernel::own_requester()};
     std::string verb = "pause";
     std::string why = "on_audit_loss: the audit system lost a record";
     Result<> done;

@@ -105,8 +105,13 @@ class Guests {
   const std::map<std::string, std::shared_ptr<guest::Guest>>& all_running() const {
     return running_;
   }
-  // Of runs that have ended: what could not be taken away, until the next start of tenured.
-  const std::vector<guest::LeftOver>& left_over() const { return left_over_; }
+  // Of runs that have ended: what could not be taken away.
+  const std::vector<std::shared_ptr<guest::LeftOver>>& left_over() const { return left_over_; }
+  void keep(guest::LeftOver left) {
+    left_over_.push_back(std::make_shared<guest::LeftOver>(std::move(left)));
+  }
+  // Tries to take it away, now and then, as long as there is any; never ends.
+  asio::awaitable<void> end_left_over();
 
  private:
   // Records that a request was refused, and why, and gives the error back.
@@ -123,6 +128,8 @@ class Guests {
   // Busy if `stop --save` keeps a state of it other than `path`, which would be stale from now on.
   Result<> check_not_saved(const std::string& uuid, const std::string& path) const;
   void watch(const std::shared_ptr<guest::Guest>& guest);
+  // Before this guest starts again, so that what it had is not taken for what it gets.
+  asio::awaitable<void> end_left_over_of(std::string uuid);
   trail::Record definition_record(trail::Kind kind, const GuestName& guest, const std::string& virt,
                                   const Requester& who);
 
@@ -131,7 +138,8 @@ class Guests {
   std::map<std::string, uint64_t> last_run_;                      // by uuid
   std::map<std::string, std::shared_ptr<guest::Guest>> running_;  // by uuid
   std::map<std::string, std::string> starting_;                   // uuid -> name
-  std::vector<guest::LeftOver> left_over_;
+  std::vector<std::shared_ptr<guest::LeftOver>> left_over_;
+  registrar::Turns left_over_turns_;
 };
 
 }  // namespace tenure::daemon

@@ -157,7 +157,7 @@ asio::awaitable<Result<json>> Integrity::verify_live(std::string guest, Requeste
     uuid = name.uuid;
     auto running = guests_.running(uuid);
     bool left = std::ranges::any_of(guests_.left_over(),
-                                    [&](const auto& one) { return one.ref.uuid == uuid; });
+                                    [&](const auto& one) { return one->ref.uuid == uuid; });
     if (!running && !left)
       co_return fail(Errc::Busy, fmt::format("{} is not running", name.name));
     if (running)
@@ -168,9 +168,9 @@ asio::awaitable<Result<json>> Integrity::verify_live(std::string guest, Requeste
     json found = co_await look_at(one, who);
     reply["guests"].push_back(std::move(found));
   }
-  for (const guest::LeftOver& left : guests_.left_over())
-    if (uuid.empty() || left.ref.uuid == uuid)
-      reply["guests"].push_back(to_json(left));
+  for (const auto& left : guests_.left_over())
+    if (uuid.empty() || left->ref.uuid == uuid)
+      reply["guests"].push_back(to_json(*left));
   co_return reply;
 }
 
@@ -182,8 +182,7 @@ asio::awaitable<void> Integrity::run_schedule(uint32_t hours) {
     co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
     if (error)
       co_return;
-    auto self = kernel::requester_of(getpid());
-    Requester who = self ? *self : Requester{};
+    Requester who = kernel::own_requester();
     auto done = co_await verify_ledger(std::move(who));
     if (!done)
       context_.log(done.error().what());

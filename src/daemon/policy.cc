@@ -50,7 +50,7 @@ asio::awaitable<Result<>> record_policy(guest::Context& context, const Config& c
   json before = load(path);
   json now = settings_of(config);
   std::vector<trail::Record> records;
-  auto self = kernel::requester_of(getpid());
+  const Requester self = kernel::own_requester();
   for (const auto& [key, value] : now.items()) {
     if (before[key] == value)
       continue;
@@ -59,8 +59,7 @@ asio::awaitable<Result<>> record_policy(guest::Context& context, const Config& c
         .set("old", before[key].get<std::string>())
         .set("new", value.get<std::string>());
     record.set("txn", context.new_txn());
-    if (self)
-      trail::set_requester(record, *self);
+    trail::set_requester(record, self);
     records.push_back(std::move(record));
   }
   if (records.empty())

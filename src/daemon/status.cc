@@ -148,10 +148,10 @@ json status_of(const guest::Context& context, const Guests& guests, const DriftW
                  {"drift", json::array()},
                  {"log", guest::guest_log_path(context.paths, name.uuid)}};
   status["audit"] = audit_status(context);
-  for (const guest::LeftOver& left : guests.left_over())
-    if (left.ref.uuid == name.uuid)
-      for (const registrar::Hold& hold : left.holds)
-        status["tenures"].push_back(open_tenure(hold, left.ref.run));
+  for (const auto& left : guests.left_over())
+    if (left->ref.uuid == name.uuid)
+      for (const registrar::Hold& hold : left->holds)
+        status["tenures"].push_back(open_tenure(hold, left->ref.run));
   auto guest = guests.running(name.uuid);
   if (std::string saved = guests.saved_state(name.uuid); !guest && !saved.empty())
     status["saved"] = saved;

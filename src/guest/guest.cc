@@ -298,12 +298,11 @@ asio::awaitable<Result<>> Guest::finish() {
   else
     unended_ = std::move(left).error().context("it has ended, but not every release is recorded");
   if (!live_.holds.empty())
-    unended_ =
-        Error(Errc::Busy, fmt::format("it has ended, but {}; see `tenure status {}`, and the "
-                                      "next start of tenured tries again",
-                                      still_held(live_.holds), live_.state.ref.vm));
-  CO_TRY_OK(outcome());
+    unended_ = Error(Errc::Busy,
+                     fmt::format("it has ended, but {}; see `tenure status {}`, it is tried again",
+                                 still_held(live_.holds), live_.state.ref.vm));
   unlink_sockets(*live_.domain, live_.options);
+  CO_TRY_OK(outcome());
   CO_TRY_OK(forget_run(live_.context.paths, live_.state.ref.uuid));
   co_return written;
 }

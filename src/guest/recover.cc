@@ -55,7 +55,7 @@ class Recovery {
   }
 
   asio::awaitable<Result<std::shared_ptr<Guest>>> run() {
-    txn_ = {.id = context_.new_txn(), .who = own_identity()};
+    txn_ = {.id = context_.new_txn(), .who = kernel::own_requester()};
     prepare();
     CO_TRY_OK(co_await find_process_at_last());
     is_known_ = true;
@@ -74,14 +74,14 @@ class Recovery {
   // False after a run() that failed before it could tell whether QEMU lives.
   bool is_known() const { return is_known_; }
   // What could not be taken away of a run that has ended, known after run().
-  LeftOver take_left_over() { return {.ref = run_.ref, .holds = std::move(left_)}; }
-
- private:
-  static Requester own_identity() {
-    auto self = kernel::requester_of(getpid());
-    return self ? *self : Requester{};
+  LeftOver take_left_over() {
+    LeftOver left{.ref = run_.ref, .holds = std::move(left_), .seams = nullptr};
+    if (run_.pending.empty())
+      left.seams = kept_with(std::move(domain_), std::move(seams_));
+    return left;
   }
 
+ private:
   // The definition of the run, if its state is still there; without it, the ledger alone says what
   // to release.
   void prepare() {
@@ -358,7 +358,7 @@ class Recovery {
       co_return fail(
           Errc::Busy,
           fmt::format("{} tenures could not be ended, of {} it is not known whether they "
-                      "began; the next start of tenured asks again",
+                      "began",
                       left_.size(), run_.pending.size()));
     CO_TRY_OK(forget_run(context_.paths, run_.ref.uuid));
     co_return written;

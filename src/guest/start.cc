@@ -329,32 +329,35 @@ class Starter {
     if (!undone)
       context_.log(fmt::format("{}: rollback: {}", state_.ref.vm, undone.error().what()));
     unlink_sockets(*domain_, options_);
-    size_t left = co_await end_loans_left();
-    left += operation_.take_holds().size();
-    // The state stays with them, for recovery to try again.
-    Result<> forgotten = left == 0 ? forget_run(context_.paths, state_.ref.uuid) : Result<>{};
-    if (left != 0)
-      context_.log(
-          fmt::format("{}: rollback: {} tenures could not be ended; the next start of "
-                      "tenured tries again",
-                      state_.ref.vm, left));
-    if (!forgotten)
-      context_.log(forgotten.error().what());
+    std::vector<Hold> left = co_await end_loans_left();
+    std::ranges::move(operation_.take_holds(), std::back_inserter(left));
+    std::ranges::sort(left, {}, &Hold::grant);
+    if (left.empty()) {
+      if (Result<> forgotten = forget_run(context_.paths, state_.ref.uuid); !forgotten)
+        context_.log(forgotten.error().what());
+      co_return;
+    }
+    // The state stays with them.
+    context_.log(fmt::format("{}: rollback: {}", state_.ref.vm, still_held(left)));
+    if (context_.left_over)
+      context_.left_over({.ref = state_.ref,
+                          .holds = std::move(left),
+                          .seams = kept_with(std::move(domain_), std::move(seams_))});
   }
 
   // Of a file that QEMU still had open when it could not be made to run.
-  asio::awaitable<size_t> end_loans_left() {
+  asio::awaitable<std::vector<Hold>> end_loans_left() {
     if (loans_left_.empty())
-      co_return 0;
+      co_return std::vector<Hold>{};
     registrar::RunRef ref = state_.ref;
     registrar::Txn txn = operation_.txn();
     registrar::Ending ending{.reason = "close", .why = "", .bounds = {}, .staying = nullptr};
     auto left = co_await registrar::release(context_.journal, std::move(ref), std::move(txn),
-                                            *seams_, std::move(loans_left_), std::move(ending));
+                                            *seams_, loans_left_, std::move(ending));
     Result<> committed = co_await context_.journal.commit();
     if (!committed)
       context_.log(committed.error().what());
-    co_return left ? left->size() : 1;
+    co_return left ? std::move(*left) : std::move(loans_left_);
   }
 
   Context& context_;

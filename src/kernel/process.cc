@@ -168,24 +168,44 @@ std::optional<struct statx> stat_entry(int dir_fd, const char* name, int flags) 
   return facts;
 }
 
-std::optional<OpenFile> read_open_file(int dir_fd, const char* name) {
+// Of a file system whose server is gone, or which asks its own user alone (FUSE): for good, so that
+// such a file is known by its name only, and is no device.
+bool is_out_of_reach(int err) {
+  return err == EACCES || err == ENOTCONN || err == ESTALE;
+}
+
+// Nothing for one that was closed meanwhile, or whose process ends (EACCES:
+// proc_fd_access_allowed() in fs/proc/base.c). One that cannot be looked at may be what is looked
+// for: then there is no list.
+Result<std::optional<OpenFile>> read_open_file(int dir_fd, const char* name) {
+  const auto not_read = [name]() -> Result<std::optional<OpenFile>> {
+    if (errno == ENOENT || errno == EACCES)
+      return std::nullopt;
+    return fail_sys("look at descriptor", name);
+  };
   std::optional<int> number = parse_int<int>(name);
+  if (!number)
+    return std::nullopt;
   std::optional<std::string> target = read_link(dir_fd, name);
-  if (number && target && !target->starts_with('/'))
-    return OpenFile{.fd = *number, .target = std::move(*target)};
+  if (!target)
+    return not_read();
+  OpenFile file{.fd = *number, .target = std::move(*target)};
+  if (!file.target.starts_with('/'))
+    return file;
   // The mode bits of the link itself are the open mode of the file, proc_pid_fd(5).
   std::optional<struct statx> link = stat_entry(dir_fd, name, AT_SYMLINK_NOFOLLOW);
+  if (!link)
+    return not_read();
+  file.readable = (link->stx_mode & S_IRUSR) != 0;
+  file.writable = (link->stx_mode & S_IWUSR) != 0;
   std::optional<struct statx> facts = stat_entry(dir_fd, name, 0);
-  if (!number || !target || !link || !facts)
-    return std::nullopt;
-  OpenFile file;
-  file.fd = *number;
-  file.target = std::move(*target);
+  if (!facts && is_out_of_reach(errno))
+    return file;
+  if (!facts)
+    return not_read();
   file.rdev = device_of(facts->stx_mode, makedev(facts->stx_rdev_major, facts->stx_rdev_minor));
   file.dev = makedev(facts->stx_dev_major, facts->stx_dev_minor);
   file.ino = facts->stx_ino;
-  file.readable = (link->stx_mode & S_IRUSR) != 0;
-  file.writable = (link->stx_mode & S_IWUSR) != 0;
   return file;
 }
 
@@ -287,6 +307,10 @@ Result<Requester> requester_of(pid_t pid) {
   return who;
 }
 
+Requester own_requester() {
+  return requester_of(getpid()).value_or(Requester{});
+}
+
 Result<std::vector<OpenFile>> open_files(pid_t pid) {
   std::string path = proc_path(pid, "fd");
   TRY(UniqueFd dir_fd, open_file(path, O_RDONLY | O_DIRECTORY));
@@ -306,7 +330,8 @@ Result<std::vector<OpenFile>> open_files(pid_t pid) {
       continue;
     if (files.size() == kMaxOpenFiles)
       return fail(Errc::Invalid, fmt::format("{}: more than {} open files", path, kMaxOpenFiles));
-    if (std::optional<OpenFile> file = read_open_file(fd, entry->d_name))
+    TRY(std::optional<OpenFile> file, read_open_file(fd, entry->d_name));
+    if (file)
       files.push_back(std::move(*file));
   }
 }

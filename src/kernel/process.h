@@ -40,8 +40,10 @@ Result<std::string> boot_id();
 // kernel has it, then /proc/PID/{loginuid,sessionid,exe,stat}, with a check that the process is
 // still the same.
 Result<Requester> peer_requester(int socket_fd);
-// The same for a pid that is known to be alive (tests, recovery: the daemon itself).
+// The same for a pid that is known to be alive.
 Result<Requester> requester_of(pid_t pid);
+// This process, for what it does by itself; nobody where /proc cannot be read.
+Requester own_requester();
 
 // The name of a process (/proc/PID/comm); "" if it is gone.
 std::string command_name(pid_t pid);
@@ -58,7 +60,8 @@ struct OpenFile {
   uint64_t dev = 0, ino = 0;         // of the file
   bool readable = false, writable = false;
 };
-// All open files of the process; entries that vanish while reading are left out.
+// All open files of the process; entries that vanish while reading are left out. Io: one of them
+// cannot be looked at.
 Result<std::vector<OpenFile>> open_files(pid_t pid);
 
 // A kernel thread that works for `owner`: vhost-PID, which kernels before 6.4 put into the cgroups

@@ -261,6 +261,10 @@ asio::awaitable<Result<std::vector<Hold>>> release(Journal& journal, RunRef run,
   for (size_t i = holds.size(); i-- > 0;) {
     Taking& taking = takings[i];
     trail::Record& record = taking.record;
+    if (ending.repeated && !taking.act && holds[i].kept == taking.act.error().what()) {
+      left.push_back(std::move(holds[i]));
+      continue;
+    }
     stamp(record, run, txn);
     record.success = taking.act.has_value();
     if (!taking.act)

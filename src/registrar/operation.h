@@ -154,6 +154,7 @@ struct Ending {
   std::string why;               // into the records, if not empty
   std::optional<Bounds> bounds;  // where nothing is left to withdraw, as it had ended before
   const std::vector<Hold>* staying = nullptr;  // what the run goes on to hold
+  bool repeated = false;  // tried before: what fails in the same words is not recorded again
 };
 
 // Ends tenures: acts in reverse order of their grants, then a look at what has none, then one

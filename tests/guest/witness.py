@@ -271,12 +271,17 @@ def granted(entries, tenures, kind):
             if field(entry, "grant") in grants and f" resrc={kind} " in entry and "res=success" in entry]
 
 
+def by(entry):
+    """The tenured that made the entry."""
+    return entry.partition(" pid=")[2].partition(" ")[0]
+
+
 DEVICES = ("net", "rng", "dev", "shmem", "ivshmem-socket", "evdev", "fs")
 
 
 def never_had(entries):
-    """Grants by which a tenured that came later said that a change had succeeded, only to find that QEMU has no such
-    device. (A disk has its image open before its device is there.)"""
+    """Grants by which a tenured that came later said that a change had succeeded, only to find itself that QEMU has no
+    such device. (A disk has its image open before its device is there.)"""
     said = {}
     for entry in entries:
         grant, why = field(entry, "grant"), field(entry, "why") or ""
@@ -285,7 +290,7 @@ def never_had(entries):
             continue
         if why.startswith("recovered: tenured died") and "res=success" in entry:
             said[grant] = entry
-        elif why == "recovered: it is not in QEMU" and grant in said:
+        elif why == "recovered: it is not in QEMU" and by(said.get(grant, "")) == by(entry):
             yield said[grant]
 
 

@@ -33,6 +33,7 @@ struct Settings {
   uint32_t uid_count = 10'000;
 };
 
+struct LeftOver;
 struct RunState;
 
 // A disk of a guest that runs on.
@@ -67,6 +68,8 @@ struct Context {
   std::function<std::string()> new_txn;
   // Called when a disk of a running guest has got another top image; may be empty.
   std::function<asio::awaitable<void>(DiskMoved)> disk_moved = {};
+  // Called when a start that failed could not take everything away again; may be empty.
+  std::function<void(LeftOver)> left_over = {};
 };
 
 }  // namespace tenure::guest

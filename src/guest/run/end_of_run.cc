@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include "guest/run/again.h"
+#include "guest/run/run_state.h"
+#include "kernel/process.h"
 
 namespace tenure::guest {
 namespace {
@@ -30,10 +32,48 @@ asio::awaitable<Result<std::vector<Hold>>> release_all(Context& context, registr
                                               seams, std::move(holds), std::move(same)));
     if (holds.empty() || std::chrono::steady_clock::now() - begun > kMoment)
       co_return holds;
+    ending.repeated = true;
     co_await pause(context, delay);
   }
   co_return co_await registrar::release(context.journal, std::move(run), std::move(txn), seams,
                                         std::move(holds), std::move(ending));
+}
+
+std::shared_ptr<registrar::Seams> kept_with(std::unique_ptr<domain::Domain> domain,
+                                            std::unique_ptr<RunSeams> seams) {
+  struct Both {
+    std::unique_ptr<domain::Domain> domain;
+    std::unique_ptr<RunSeams> seams;
+  };
+  auto both = std::make_shared<Both>(std::move(domain), std::move(seams));
+  return {both, both->seams.get()};
+}
+
+asio::awaitable<void> end_left_over(Context& context, LeftOver& left) {
+  if (!left.seams)
+    co_return;
+  const int64_t now_ms = system_clock().realtime_ns() / 1'000'000;
+  registrar::RunRef ref = left.ref;
+  registrar::Txn txn{.id = context.new_txn(), .who = kernel::own_requester()};
+  registrar::Ending ending{.reason = "stop",
+                           .why = "it could not be taken away when the guest ended",
+                           .bounds = registrar::Bounds{left.tried_ms, now_ms},
+                           .staying = nullptr,
+                           .repeated = true};
+  std::vector<Hold> holds = left.holds;
+  auto still = co_await registrar::release(context.journal, std::move(ref), std::move(txn),
+                                           *left.seams, std::move(holds), std::move(ending));
+  Result<> done = co_await context.journal.commit();
+  if (still) {
+    left.holds = std::move(*still);
+    left.tried_ms = now_ms;
+  } else {
+    done = std::unexpected(std::move(still).error());
+  }
+  if (done && left.holds.empty())
+    done = forget_run(context.paths, left.ref.uuid);
+  if (!done)
+    context.log(fmt::format("{}: {}", left.ref.vm, done.error().what()));
 }
 
 std::string still_held(const Hold& hold) {

@@ -303,8 +303,10 @@ class Check {
       return cannot_tell("processes of " + helper.state.kind, pids.error());
     for (pid_t pid : *pids) {
       auto files = kernel::open_files(pid);
+      if (!files && files.error().code() != Errc::NotFound)  // else it ended meanwhile
+        cannot_tell("open files of " + helper.state.kind, files.error());
       if (!files)
-        continue;  // it ended meanwhile
+        continue;
       for (const kernel::OpenFile& file : *files)
         if (file.rdev && (file.readable || file.writable) &&
             !(file.rdev == kNull && file.fd <= kLastStdio) && !allowed(file))
