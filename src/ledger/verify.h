@@ -56,7 +56,8 @@ struct VerifyReport {
 };
 
 // Errors are only for what prevents looking at all: no ledger (NotFound), no permission (Denied), a
-// malformed key (Invalid). Thread-safe; beside a live writer it looks again where it was overtaken.
+// malformed key (Invalid), a writer that overtook each look (Busy). Thread-safe; beside a live
+// writer it looks again where it was overtaken.
 Result<VerifyReport> verify(const std::string& dir, const VerifyOptions& options);
 Result<VerifyReport> verify_on(const Storage& storage, const VerifyOptions& options);
 

@@ -24,6 +24,33 @@ void append(Ledger& ledger, uint64_t count) {
   ASSERT_TRUE(ledger.append(entries));
 }
 
+// A storage in which one file goes between its folder's listing and its opening.
+class Vanishing final : public Storage {
+ public:
+  Vanishing(std::unique_ptr<Storage> real, std::string path)
+      : real_(std::move(real)), path_(std::move(path)) {}
+  Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) const override {
+    if (path == path_)
+      return fail_sys("open", path, ENOENT);
+    return real_->open(path, mode);
+  }
+  Result<> rename(const std::string& from, const std::string& to) override {
+    return real_->rename(from, to);
+  }
+  Result<> remove(const std::string& path) override { return real_->remove(path); }
+  Result<> make_dir(const std::string& path) override { return real_->make_dir(path); }
+  Result<> sync_dir(const std::string& path) override { return real_->sync_dir(path); }
+  Result<std::vector<DirEntry>> list(const std::string& path) const override {
+    if (path == path_)
+      return fail_sys("list", path, ENOENT);
+    return real_->list(path);
+  }
+
+ private:
+  std::unique_ptr<Storage> real_;
+  std::string path_;
+};
+
 // 600 entries published in three steps, 7 pending in two frames.
 class LedgerVerify : public testing::Test {
  protected:
@@ -78,6 +105,24 @@ TEST_F(LedgerVerify, AWholeLedgerIsAccepted) {
   EXPECT_EQ(report.checkpoints, 3U);  // of 256, 512 and 600 entries
   EXPECT_TRUE(report.notes.empty());
   EXPECT_NE(to_text(report).find("the ledger is whole"), std::string::npos);
+}
+
+// A writer removes partial tiles of a full one at any time; the checkpoint does not tell.
+TEST_F(LedgerVerify, APartialTileMayGoOnceTheTileIsFull) {
+  const std::string kept = "tile/entries/000.p/100", needed = "tile/entries/002.p/88";
+  image_.files[kept] = "is read by nobody";
+  image_.dirs["tile/entries/000.p"] = true;
+  EXPECT_FALSE(verify().ok()) << "as long as it is there it must be right";
+  const std::string folder = "tile/entries/000.p";
+  for (const auto& [path, ok] :
+       {std::pair(kept, true), std::pair(folder, true), std::pair(needed, false)}) {
+    MemoryDisk disk(image_);
+    auto report = verify_on(Vanishing(disk.storage(), path), options_);
+    ASSERT_TRUE(report);
+    EXPECT_EQ(report->ok(), ok) << to_text(*report);
+    if (path == folder)
+      image_.files.erase(kept);
+  }
 }
 
 // A power cut leaves the beginning of a frame at the end of the newest pending file.
