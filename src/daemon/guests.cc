@@ -303,9 +303,13 @@ asio::awaitable<Result<std::shared_ptr<Guest>>> Guests::running_or_refuse(std::s
 asio::awaitable<Result<>> Guests::stop(std::string guest, std::chrono::seconds timeout,
                                        Requester who) {
   std::string op = "stop";
-  CO_TRY(auto found, co_await running_or_refuse(std::move(op), std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = std::move(who)};
-  CO_TRY_OK(co_await found->stop(std::move(txn), timeout));
+  CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
+  std::string id = context_.new_txn();
+  Txn txn{.id = id, .who = who};
+  Result<> done = co_await found->stop(std::move(txn), timeout);
+  if (!done)
+    co_return std::unexpected(co_await refuse(std::move(op), name_of(*found), std::move(who),
+                                              done.error(), std::move(id)));
   co_return ended(*found, "stop");
 }
 
@@ -322,9 +326,10 @@ asio::awaitable<Result<>> Guests::control(std::string verb, std::string guest, R
   CO_TRY(auto found, co_await running_or_refuse(verb, std::move(guest), who));
   std::string id = context_.new_txn();
   Txn txn{.id = id, .who = who};
+  const bool has_monitor = found->qmp() != nullptr;
   Result<> done = co_await found->control(verb, std::move(txn));
-  // What was tried has its own record; this had ended before its turn came.
-  if (!done && done.error().code() == Errc::Busy)
+  // What was tried has its own record; this had ended before its turn came, or cannot be asked.
+  if (!done && (done.error().code() == Errc::Busy || !has_monitor))
     co_return std::unexpected(co_await refuse(std::move(verb), name_of(*found), std::move(who),
                                               done.error(), std::move(id)));
   co_return done;
@@ -405,9 +410,13 @@ asio::awaitable<void> Guests::act_on_audit_loss() {
 
 asio::awaitable<Result<>> Guests::kill(std::string guest, Requester who) {
   std::string op = "kill";
-  CO_TRY(auto found, co_await running_or_refuse(std::move(op), std::move(guest), who));
-  Txn txn{.id = context_.new_txn(), .who = std::move(who)};
-  CO_TRY_OK(co_await found->kill(std::move(txn)));
+  CO_TRY(auto found, co_await running_or_refuse(op, std::move(guest), who));
+  std::string id = context_.new_txn();
+  Txn txn{.id = id, .who = who};
+  Result<> done = co_await found->kill(std::move(txn));
+  if (!done)
+    co_return std::unexpected(co_await refuse(std::move(op), name_of(*found), std::move(who),
+                                              done.error(), std::move(id)));
   co_return ended(*found, "kill");
 }
 

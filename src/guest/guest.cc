@@ -19,6 +19,7 @@
 #include "guest/change/helper_end.h"
 #include "guest/change/let_go.h"
 #include "guest/change/reboot.h"
+#include "guest/run/answer.h"
 #include "guest/run/ask.h"
 #include "guest/run/end_of_run.h"
 #include "guest/run/wiring.h"
@@ -33,6 +34,16 @@ using registrar::Hold;
 // in the kernel.
 constexpr auto kKillTimeout = 30s;
 constexpr auto kRebootTimeout = 60s;  // for the guest to shut down
+
+// False as well if it does not say.
+asio::awaitable<bool> is_in_state(const std::shared_ptr<qemu::Qmp>& monitor,
+                                  std::string_view state) {
+  if (state.empty())
+    co_return false;
+  qemu::Command query{"query-status", nlohmann::json::object()};
+  auto status = co_await ask(monitor, std::move(query), kQuickTimeout);
+  co_return status&& word_in(*status, "status") == state;
+}
 
 }  // namespace
 
@@ -376,6 +387,9 @@ asio::awaitable<Result<>> Guest::control(std::string verb, registrar::Txn txn, s
     turn.emplace(co_await live_.turns.next());
   if (ended_ || saving_)
     co_return fail(Errc::Busy, live_.state.ref.vm + " is not running");
+  const bool is_so = co_await is_in_state(live_.qmp, known->needless);
+  if (is_so)
+    co_return Result<>{};
   Result<> done = co_await run_verb(*known);
   trail::Record record = control_record(verb, known->reason, live_.state, live_.domain->kvm);
   record.success = done.has_value();

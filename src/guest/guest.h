@@ -37,13 +37,14 @@ struct EndCause {
 
 // What can be done to a running guest that changes no tenure. libvirt records none of them.
 struct Verb {
-  std::string_view name;    // of the request, and op= of the record
-  std::string_view qmp;     // QEMU's command; "" for reboot, which is several
-  std::string_view reason;  // reason= of the record
+  std::string_view name;           // of the request, and op= of the record
+  std::string_view qmp;            // QEMU's command; "" for reboot, which is several
+  std::string_view reason;         // reason= of the record
+  std::string_view needless = {};  // QEMU's word for a guest to which it would do nothing
 };
 inline constexpr Verb kVerbs[] = {
-    {"pause", "stop", "paused"},
-    {"resume", "cont", "unpaused"},
+    {"pause", "stop", "paused", "paused"},
+    {"resume", "cont", "unpaused", "running"},
     {"reboot", "", "rebooted"},
     {"reset", "system_reset", "reset"},
     {"inject-nmi", "inject-nmi", "injected"},
@@ -64,7 +65,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   // to do, if the guest does not answer within `timeout`; it may still do so later. Whether
   // anything is left of it afterwards outcome() says, here and below.
   asio::awaitable<Result<>> stop(registrar::Txn txn, std::chrono::seconds timeout);
-  // pause, resume, reboot, reset or inject-nmi (kVerbs): asks QEMU and records what came of it.
+  // pause, resume, reboot, reset or inject-nmi (kVerbs): asks QEMU and records what came of it;
+  // where there is nothing to do, that is done and not recorded.
   asio::awaitable<Result<>> control(std::string verb, registrar::Txn txn, std::string why = "");
   // SIGKILL to QEMU; returns when the run has ended and every release is recorded.
   asio::awaitable<Result<>> kill(registrar::Txn txn, std::string why = "");

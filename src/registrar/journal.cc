@@ -220,6 +220,16 @@ asio::awaitable<Result<>> Journal::emit(std::vector<trail::Record> records) {
 
 void Journal::begin_gap(AuditGap gap) {
   gap_ = std::move(gap);
+  tell_loss();
+}
+
+void Journal::on_loss(std::function<void()> act) {
+  on_loss_ = std::move(act);
+  if (gap_)
+    tell_loss();
+}
+
+void Journal::tell_loss() const {
   bool drastic = options_.on_audit_loss == OnAuditLoss::PauseGuests ||
                  options_.on_audit_loss == OnAuditLoss::StopGuests;
   if (drastic && on_loss_)

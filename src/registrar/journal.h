@@ -111,8 +111,9 @@ class Journal {
   // if it has some. What it had taken before does not come any more.
   asio::awaitable<void> audit_is_back(int64_t idle_since_ms);
 
-  // Called once when a gap begins and the policy asks for more than refusing; from the event loop.
-  void on_loss(std::function<void()> act) { on_loss_ = std::move(act); }
+  // Called once when a gap begins and the policy asks for more than refusing, and at once if one is
+  // open; from the event loop.
+  void on_loss(std::function<void()> act);
 
   const JournalOptions& options() const { return options_; }
   const std::optional<AuditGap>& gap() const { return gap_; }
@@ -139,6 +140,7 @@ class Journal {
   void keep(const kernel::AuditMessage& message, const kernel::AuditReceipt& receipt);
   asio::awaitable<void> close_gap();
   void begin_gap(AuditGap gap);
+  void tell_loss() const;
   void await_storing(kernel::AuditMark mark);
   void collect_late();
   void forget_stored(const kernel::AuditLogTail& log);

@@ -153,8 +153,7 @@ class Instance:
         os.chmod(self.folder, 0o711)  # the guest's uid must reach its images in here
         self.root = os.path.join(self.folder, "root")
         os.makedirs(os.path.join(self.root, "etc", "tenure"))
-        with open(os.path.join(self.root, "etc", "tenure", "tenure.conf"), "w", encoding="utf-8") as file:
-            file.write(config)
+        self.configure(config)
         self.cleanup = contextlib.ExitStack()
         self.pins = set()
         self.uuids = set()  # of guests that this test made
@@ -223,6 +222,11 @@ class Instance:
                     raise ConnectionError(f"{method}: tenured hung up")
                 reply += piece
         return json.loads(reply[:-1])
+
+    def configure(self, config):
+        """What the next tenured reads."""
+        with open(os.path.join(self.root, "etc", "tenure", "tenure.conf"), "w", encoding="utf-8") as file:
+            file.write(config)
 
     def end_daemon(self, number):
         """Sends the signal to tenured and waits for its end."""
