@@ -7,6 +7,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <asio/co_spawn.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/use_awaitable.hpp>
+#include <exception>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -71,6 +76,7 @@ class Recovery {
     co_return std::shared_ptr<Guest>();
   }
 
+  const std::string& vm() const { return run_.ref.vm; }
   // False after a run() that failed before it could tell whether QEMU lives.
   bool is_known() const { return is_known_; }
   // What could not be taken away of a run that has ended, known after run().
@@ -393,6 +399,34 @@ class Recovery {
   std::vector<Hold> left_;
 };
 
+using Adopted = Result<std::shared_ptr<Guest>>;
+
+// Side by side: one whose monitor does not answer is waited for, and the others are not to wait.
+asio::awaitable<std::vector<Adopted>> run_all(
+    Context& context, const std::vector<std::unique_ptr<Recovery>>& recoveries) {
+  std::vector<Adopted> found(recoveries.size());
+  size_t left = recoveries.size();
+  std::exception_ptr thrown;
+  asio::steady_timer all(context.executor, asio::steady_timer::time_point::max());
+  auto task = [](Recovery& one, Adopted& result) -> asio::awaitable<void> {
+    result = co_await one.run();
+  };
+  auto ended = [&left, &all, &thrown](std::exception_ptr error) {
+    if (error)
+      thrown = error;
+    if (--left == 0)
+      all.cancel();
+  };
+  for (size_t i = 0; i < recoveries.size(); ++i)
+    asio::co_spawn(context.executor, task(*recoveries[i], found[i]), ended);
+  asio::error_code cancelled;
+  if (left > 0)
+    co_await all.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+  if (thrown)
+    std::rethrow_exception(thrown);
+  co_return found;
+}
+
 Result<std::map<std::string, RunState>> states_by_uuid(Context& context) {
   std::map<std::string, RunState> states;
   TRY(std::vector<Result<RunState>> runs, load_runs(context.paths));
@@ -426,20 +460,23 @@ asio::awaitable<Result<Recovered>> recover(Context& context, registrar::Replay r
   for (const std::string& uuid : stateless_runs(context.paths))
     if (!replay.open.contains(uuid))
       states.try_emplace(uuid);
+  std::vector<std::unique_ptr<Recovery>> recoveries;
   for (auto& [uuid, run] : replay.open) {
     std::optional<RunState> state;
     if (auto found = states.extract(uuid); !found.empty())
       state = std::move(found.mapped());
-    std::string vm = run.ref.vm;
-    auto recovery = std::make_unique<Recovery>(context, std::move(run), std::move(state));
-    auto guest = co_await recovery->run();
-    if (!recovery->is_known())
-      co_return std::unexpected(std::move(guest).error().context(vm + ": is its QEMU alive"));
-    if (!guest)
-      context.log(fmt::format("{}: recovery: {}", vm, guest.error().what()));
-    else if (*guest)
-      recovered.adopted.push_back(std::move(*guest));
-    if (LeftOver left = recovery->take_left_over(); !left.holds.empty())
+    recoveries.push_back(std::make_unique<Recovery>(context, std::move(run), std::move(state)));
+  }
+  auto found = co_await run_all(context, recoveries);
+  for (size_t i = 0; i < recoveries.size(); ++i) {
+    const std::string vm = recoveries[i]->vm();
+    if (!recoveries[i]->is_known())
+      co_return std::unexpected(std::move(found[i]).error().context(vm + ": is its QEMU alive"));
+    if (!found[i])
+      context.log(fmt::format("{}: recovery: {}", vm, found[i].error().what()));
+    else if (*found[i])
+      recovered.adopted.push_back(std::move(*found[i]));
+    if (LeftOver left = recoveries[i]->take_left_over(); !left.holds.empty())
       recovered.left_over.push_back(std::move(left));
   }
   // A state without anything open in the ledger: the daemon died before its intents were durable,
