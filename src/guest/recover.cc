@@ -411,7 +411,7 @@ asio::awaitable<std::vector<Adopted>> run_all(
   auto task = [](Recovery& one, Adopted& result) -> asio::awaitable<void> {
     result = co_await one.run();
   };
-  auto ended = [&left, &all, &thrown](std::exception_ptr error) {
+  auto ended = [&left, &all, &thrown](const std::exception_ptr& error) {
     if (error)
       thrown = error;
     if (--left == 0)

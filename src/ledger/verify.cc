@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "ledger/archive.h"
 #include "ledger/ledger.h"
+#include "ledger/listing.h"
 #include "ledger/note.h"
 #include "ledger/pending.h"
 #include "ledger/publisher.h"
@@ -22,7 +23,6 @@
 namespace tenure::ledger {
 namespace {
 
-constexpr int kMaxDepth = 12;                            // of folders below tile/
 constexpr int kMaxOvertaken = 8;                         // looks at a ledger that keeps changing
 constexpr size_t kMaxArchive = size_t{1} << 32;          // bytes
 constexpr uint64_t kMaxPendingKept = uint64_t{1} << 30;  // bytes of frames held in memory
@@ -57,8 +57,7 @@ class Check {
   void read_archive();
   void read_archived(uint64_t number, std::string_view note);
   void read_known();
-  void list_top();
-  void list_tiles(const std::string& dir, int depth);
+  void list();
 
   void walk();
   bool walk_published();
@@ -99,8 +98,7 @@ VerifyReport Check::run() {
   read_pending();
   read_archive();
   read_known();
-  list_top();
-  list_tiles("tile", 0);
+  list();
   walk();
   if (!report_.first_bad_entry)
     report_.first_bad_entry = suspected_;
@@ -255,40 +253,12 @@ void Check::read_known() {
   }
 }
 
-void Check::list_top() {
-  static const std::set<std::string> kKnown{
-      "tile",      "lock",      kCheckpointPath,        kArchivePath,
-      "pending.0", "pending.1", "checkpoint.witnessed", "checkpoint.witnessed.tmp"};
-  auto names = storage_.list("");
-  if (!names)
-    return problem(".", std::nullopt, names.error().what());
-  for (const DirEntry& entry : *names)
-    if (!kKnown.contains(entry.name))
-      report_.notes.push_back(fmt::format("{}: not a file of the ledger", printable(entry.name)));
-}
-
-void Check::list_tiles(const std::string& dir, int depth) {
-  auto names = storage_.list(dir);
-  // Gone: with the partial tiles in it (require() asks for those that are needed).
-  if (!names && names.error().code() == Errc::NotFound &&
-      (report_.published == 0 || dir.ends_with(".p")))
-    return;
-  if (!names)
-    return problem(dir, std::nullopt, names.error().what());
-  for (const DirEntry& entry : *names) {
-    std::string path = dir + "/" + entry.name;
-    auto ref = parse_tile_path(path);
-    if (entry.is_dir && depth < kMaxDepth) {
-      list_tiles(path, depth + 1);
-    } else if (ref && !entry.is_dir) {
-      files_.insert(*ref);
-    } else if (!entry.is_dir && path.ends_with(".tmp") &&
-               parse_tile_path(path.substr(0, path.size() - 4))) {
-      report_.notes.push_back(path + ": leftover of an unfinished publish");
-    } else {
-      problem(printable(path), std::nullopt, "not a name that a tile can have");
-    }
-  }
+void Check::list() {
+  ListingSink sink{
+      .problem = [this](std::string where,
+                        std::string what) { problem(std::move(where), {}, std::move(what)); },
+      .note = [this](std::string what) { report_.notes.push_back(std::move(what)); }};
+  files_ = list_files(storage_, report_.published == 0, sink);
 }
 
 void Check::walk() {

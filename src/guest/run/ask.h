@@ -23,6 +23,7 @@ inline constexpr std::chrono::seconds kQuickTimeout{5};  // for what QEMU only h
 inline asio::awaitable<Result<nlohmann::json>> ask(
     const std::shared_ptr<qemu::Qmp>& monitor, qemu::Command command,
     std::chrono::milliseconds timeout = kCommandTimeout) {
+  // The one of now. NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
   std::shared_ptr<qemu::Qmp> qmp = monitor;
   std::string name = command.name;
   if (!qmp)

@@ -22,8 +22,8 @@ class Events {
 
   class Expected {
    public:
-    Expected(asio::any_io_executor executor, Fits fits)
-        : fits_(std::move(fits)), timer_(std::move(executor)) {}
+    Expected(const asio::any_io_executor& executor, Fits fits)
+        : fits_(std::move(fits)), timer_(executor) {}
     // The event, which may have come already; nullopt at the deadline or when no more can come.
     asio::awaitable<std::optional<qemu::QmpEvent>> wait(std::chrono::milliseconds timeout);
 
