@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -56,6 +57,12 @@ int run_simple(const Options& options, const std::string& method, const json& pa
   return run_call(options, method, parameters, [&](Out& out, const json&) {
     out.line(printable(fmt::format("{} {}", options.guest, done)));
   });
+}
+
+bool names_file(const std::string& word) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(word, error) || word == "-" ||
+         word.find('/') != word.npos;
 }
 
 Result<std::string> read_definition(const std::string& path) {

@@ -36,6 +36,10 @@ int run_call(const Options& options, const std::string& method, const nlohmann::
 int run_simple(const Options& options, const std::string& method, const nlohmann::json& parameters,
                std::string_view done);
 
+// Whether `start` takes its argument for a file: what is a regular file here, has a slash, or is
+// "-".
+bool names_file(const std::string& word);
+
 // A file of domain XML; "-" is stdin. Bounded by domain::kMaxXml.
 Result<std::string> read_definition(const std::string& path);
 

@@ -50,7 +50,7 @@ Result<std::string> disk_element(const Options& options, std::string_view device
   if (options.words.size() != 2 || options.target.empty())
     return fail(Errc::Invalid, fmt::format("{0} PATH --target vdb: {0} takes a path and a target",
                                            options.words.front()));
-  const std::string& path = options.words[1];
+  const std::string path = absolute_path(options.words[1]);
   bool block = is_block(path);
   return fmt::format(
       "<disk type='{}' device='{}'><driver name='qemu' type='{}'/><source {}='{}'/>"
@@ -81,7 +81,7 @@ Result<std::string> rng_element(const Options& options) {
   if (options.words.size() != 2)
     return fail(Errc::Invalid, "rng PATH");
   return fmt::format("<rng model='virtio'><backend model='random'>{}</backend></rng>",
-                     xml(options.words[1]));
+                     xml(absolute_path(options.words[1])));
 }
 
 // The daemon's parser knows the units.
@@ -126,7 +126,9 @@ Result<std::string> device_element(const Options& options) {
 }
 
 std::string drive_element(const Options& options, const std::string& target,
-                          const std::string& path) {
+                          const std::string& medium) {
+  // What tenured takes for the path stands in its own folder, not in that of who typed it.
+  const std::string path = medium.empty() ? "" : absolute_path(medium);
   bool block = is_block(path);
   std::string source =
       path.empty() ? ""

@@ -15,12 +15,13 @@ namespace tenure::cli {
 //   interface bridge|direct|user [NAME] [--mac MAC] [--model virtio] [--target tnr0]
 //   rng PATH
 //   memory SIZE
-// Invalid for anything else, with what is missing.
+// Paths of a short form are made absolute. Invalid for anything else, with what is missing.
 Result<std::string> device_element(const Options& options);
 
-// The element of a drive, called by its target (sda, hdc, fda), with the medium at `path`, or with
-// none ("") as eject and insert want it. The format is options.image_format, else raw.
+// The element of a drive, called by its target (sda, hdc, fda), with the medium at this path
+// (made absolute), or with none ("") as eject and insert want it. The format is
+// options.image_format, else raw.
 std::string drive_element(const Options& options, const std::string& target,
-                          const std::string& path);
+                          const std::string& medium);
 
 }  // namespace tenure::cli

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <unistd.h>
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -23,12 +22,6 @@ namespace tenure::cli {
 namespace {
 
 using nlohmann::json;
-
-bool is_file(const std::string& word) {
-  std::error_code error;
-  return std::filesystem::is_regular_file(word, error) || word == "-" ||
-         word.find('/') != word.npos;
-}
 
 void put_status(Out& out, const json& status) {
   auto text = [&](const char* key) {
@@ -246,7 +239,7 @@ int run_show(const Options& options) {
 
 int run_start(const Options& options) {
   json what = {{"guest", options.guest}};
-  if (is_file(options.guest)) {
+  if (names_file(options.guest)) {
     auto xml = read_definition(options.guest);
     if (!xml)
       return failed_locally(options, xml.error());

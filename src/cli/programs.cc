@@ -47,7 +47,7 @@ const Command* find_command(std::span<const Command> commands, std::string_view 
 }
 
 void become_local(char** argv) {
-  execv(program_path("tenure-local").c_str(), argv);
+  execvp(program_path("tenure-local").c_str(), argv);
 }
 
 }  // namespace tenure::cli

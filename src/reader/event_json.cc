@@ -13,6 +13,11 @@ void text(std::string& out, std::string_view key, std::string_view value) {
   value.empty() ? void(out += "null") : model::append_json_string(out, value);
 }
 
+// The trail has "?" where there is no terminal, and where the program could not be learnt.
+void text_if_known(std::string& out, std::string_view key, std::string_view value) {
+  text(out, key, value == "?" ? std::string_view() : value);
+}
+
 std::string number(const std::optional<uint32_t>& value) {
   return value ? std::to_string(*value) : "null";
 }
@@ -23,6 +28,8 @@ void append_json_line(std::string& out, const EventView& view) {
   out += fmt::format("{{\"schema\":{},\"time\":\"{}.{:03}\"", model::kJsonSchema,
                      view.time_ms / 1000, view.time_ms % 1000);
   out += fmt::format(",\"serial\":{}", view.serial == 0 ? "null" : std::to_string(view.serial));
+  if (view.entry)
+    out += fmt::format(",\"ledger\":{}", *view.entry);
   text(out, "proof", view.proof);
   text(out, "node", view.node);
   text(out, "type", view.type);
@@ -47,8 +54,8 @@ void append_json_line(std::string& out, const EventView& view) {
   }
   out += fmt::format("{{\"auid\":{},\"uid\":{},\"ses\":{}", number(view.who_auid),
                      number(view.who_uid), number(view.who_ses));
-  text(out, "exe", view.who_exe);
-  text(out, "tty", view.who_tty);
+  text_if_known(out, "exe", view.who_exe);
+  text_if_known(out, "tty", view.who_tty);
   out += "}}\n";
 }
 

@@ -17,8 +17,9 @@ namespace tenure::reader {
 
 struct EventView {
   int64_t time_ms = 0;
-  uint64_t serial = 0;  // 0: the record stands in the ledger alone
-  std::string proof;    // "audit(…:7)", "ledger(7)"
+  uint64_t serial = 0;            // 0: the record stands in the ledger alone
+  std::optional<uint64_t> entry;  // index in the ledger that it was read from
+  std::string proof;              // "audit(…:7)", "ledger(7)"
   std::string node;
   std::string type;  // "VIRT_RESOURCE"
   std::string

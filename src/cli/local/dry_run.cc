@@ -5,16 +5,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/file.h"
 #include "base/paths.h"
 #include "base/text.h"
 #include "cli/exit_code.h"
+#include "cli/local/dry_instance.h"
 #include "cli/output.h"
 #include "domain/domain.h"
 #include "guest/change/amount.h"
 #include "guest/plan/facts.h"
 #include "guest/plan/plan.h"
-#include "guest/run/run_state.h"
 #include "qemu/command_line.h"
 #include "registrar/operation.h"
 
@@ -23,32 +22,12 @@ namespace {
 
 using nlohmann::json;
 
-constexpr uint32_t kExampleUid =
-    720'000;  // the first of the default range; the real one is given at the first start
-
 struct Preview {
   std::vector<std::string> argv;
   std::vector<model::Claim> claims;
   std::vector<std::string> records;
   std::vector<std::string> notes;
 };
-
-guest::HostOptions preview_options(const Paths& paths, const domain::Domain& domain,
-                                   std::vector<std::string>& notes) {
-  guest::HostOptions options;
-  std::string uuid = to_string(domain.uuid);
-  options.base_devices = {"/dev/null",   "/dev/zero",    "/dev/full",
-                          "/dev/random", "/dev/urandom", "/dev/ptmx"};
-  options.runtime_dir = guest::run_dir(paths, uuid) + "/sockets";
-  options.uid = kExampleUid;
-  options.fence = kernel::CgroupVersion::V2;
-  auto mounts = kernel::find_cgroup_mounts();
-  if (!mounts || mounts->v2.empty())
-    notes.push_back("no cgroup2 hierarchy is mounted here; shown as if it were at /sys/fs/cgroup");
-  options.cgroup_v2 =
-      (mounts && !mounts->v2.empty() ? mounts->v2 : "/sys/fs/cgroup") + "/tenure-" + uuid;
-  return options;
-}
 
 // Fds that a start would open are "?" in the preview.
 qemu::Wiring preview_wiring(const domain::Domain& domain, const guest::Facts& facts,
@@ -82,15 +61,16 @@ Result<std::vector<std::string>> preview_records(const std::vector<model::Claim>
   return records;
 }
 
-Result<Preview> preview(const std::string& xml, const std::string& source, const Paths& paths) {
+Result<Preview> preview(const Options& cli, const Paths& paths) {
   Preview preview;
-  TRY(domain::Domain domain, domain::parse(xml, source));
+  TRY(const DryDefinition definition, dry_definition(cli, paths));
+  TRY(domain::Domain domain, domain::parse(definition.xml, definition.source));
   if (!domain.has_uuid) {
     TRY(domain.uuid, random_uuid());
     preview.notes.push_back("the definition has no uuid; one was made up");
   }
   TRY_OK(domain::complete(domain));
-  guest::HostOptions options = preview_options(paths, domain, preview.notes);
+  TRY(const guest::HostOptions options, dry_host_options(cli, paths, domain, preview.notes));
   TRY(guest::Facts facts, guest::look_up(domain, options, guest::Missing::Note));
   TRY(preview.argv, qemu::command_line(domain, preview_wiring(domain, facts, options)));
   preview.claims = guest::make_plan(domain, facts, options).claims;
@@ -138,10 +118,7 @@ int fail_with(const Error& error) {
 }  // namespace
 
 int run_dry_start(const Options& options) {
-  auto xml = read_file(options.guest, domain::kMaxXml);
-  if (!xml)
-    return fail_with(xml.error());
-  auto shown = preview(*xml, options.guest, paths_below(choose_root(options.root)));
+  auto shown = preview(options, paths_below(choose_root(options.root)));
   if (!shown)
     return fail_with(shown.error());
   Out out;

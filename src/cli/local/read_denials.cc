@@ -8,10 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/device_number.h"
+#include "base/identity.h"
 #include "base/text.h"
 #include "cli/local/commands.h"
 #include "cli/local/read_session.h"
 #include "cli/output.h"
+#include "model/json.h"
 #include "model/tenure_book.h"
 #include "reader/event_order.h"
 #include "reader/follow.h"
@@ -28,6 +30,7 @@ using trail::Record;
 
 struct Denial {
   int64_t time_ms = 0;
+  std::string node;
   Record record{trail::Kind::Denial};
   std::string nearest;  // "c 1:3 rw (/dev/null)"; "" if the guest has nothing like it
   std::string claim;    // what would have allowed it
@@ -47,7 +50,7 @@ constexpr Remedy kRemedies[] = {
     {'c', 10, 200, "<interface type='bridge'>: tenured opens it and passes it on"},
     {'c', 10, 238, "<interface> with <driver name='vhost'/>: tenured opens it and passes it on"},
     {'c', 136, -1, "<console type='pty'> or <serial type='pty'>"},
-    {'c', 5, 2, "base_devices in tenure.conf, or <console type='pty'>"},
+    {'c', 5, 2, "base_devices in tenure.conf"},
     {'c', 116, -1, "<sound>"},
     {'c', 13, -1, "<input type='evdev'>"},
     {'c', 1, 8, "<rng> with <backend model='random'>, or base_devices in tenure.conf"},
@@ -182,7 +185,8 @@ class DenialsCommand {
     if (!range_.meets(time_ms, time_ms) ||
         !guest_.matches(record->get("vm").value_or(""), record->get("uuid").value_or("")))
       return;
-    show(understand(books_[place->stream], Denial{time_ms, std::move(*record), {}, {}}));
+    show(understand(books_[place->stream],
+                    Denial{time_ms, std::string(event.view.node), std::move(*record), {}, {}}));
   }
 
   static Denial understand(model::TenureBook& book, Denial denial) {
@@ -228,15 +232,29 @@ class DenialsCommand {
             denial.claim};
   }
 
+  // The Denial of tenure-json(5).
   json object(const Denial& denial) const {
     auto number = [&](std::string_view key) -> json {
       auto value = parse_int<uint64_t>(denial.get(key));
       return value ? json(*value) : json(nullptr);
     };
-    auto text = [](const std::string& value) -> json {
-      return value.empty() ? json(nullptr) : json(value);
+    auto id = [&](std::string_view key) -> json {
+      auto value = number(key);
+      return value == kUnsetId ? json(nullptr) : value;
     };
-    return {{"guest", denial.get("vm")},
+    // With its rule for what is not UTF-8.
+    auto text = [](const std::string& value) -> json {
+      std::string quoted;
+      model::append_json_string(quoted, value);
+      return value.empty() ? json(nullptr) : json::parse(quoted);
+    };
+    auto time = [&](std::string_view key) -> json {
+      auto ms = parse_int<uint64_t>(denial.get(key));
+      return ms ? json(fmt::format("{}.{:03}", *ms / 1000, *ms % 1000)) : json(nullptr);
+    };
+    return {{"schema", model::kJsonSchema},
+            {"node", text(denial.node)},
+            {"guest", text(denial.get("vm"))},
             {"uuid", denial.get("uuid")},
             {"run", number("run")},
             {"device", device_of(denial)},
@@ -244,10 +262,10 @@ class DenialsCommand {
             {"access", denial.get("acl")},
             {"pid", number("by-pid")},
             {"comm", text(denial.get("by-comm"))},
-            {"uid", number("by-uid")},
-            {"auid", number("by-auid")},
-            {"first_ms", number("first")},
-            {"last_ms", number("last")},
+            {"uid", id("by-uid")},
+            {"auid", id("by-auid")},
+            {"first", time("first")},
+            {"last", time("last")},
             {"count", number("count")},
             {"probe", text(denial.get("probe"))},
             {"nearest_rule", text(denial.nearest)},

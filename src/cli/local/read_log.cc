@@ -236,7 +236,9 @@ class LogCommand {
       return;
     if (!may_match(event, filter_))
       return;
-    const EventView view = events_.read(event, place->order);
+    EventView view = events_.read(event, place->order);
+    if (place->stream != 0)
+      view.entry = place->order;
     if (!matches(view, filter_))
       return;
     found_ = true;

@@ -44,6 +44,15 @@ Result<std::optional<int64_t>> time_of(const std::string& text, bool end_of_rang
   return time;
 }
 
+std::string what_is_missing(const reader::SourceRequest& request) {
+  std::string named;
+  for (const std::string& log : request.logs) named += (named.empty() ? "" : ", ") + log;
+  if (!named.empty())
+    return printable("there is no log or ledger in " + named);
+  return "there is no ledger in " + request.ledger +
+         (request.ledger_only ? "" : " and no audit log in its place; see --log, --journal");
+}
+
 }  // namespace
 
 Result<reader::SourceSet> sources_of(const Options& options) {
@@ -60,10 +69,8 @@ Result<reader::SourceSet> sources_of(const Options& options) {
   TRY(reader::SourceSet set, reader::open_sources(request));
   if (set.sources.empty() && !set.problems.empty())
     return fail(set.problems.front());
-  if (set.sources.empty() && !options.quiet) {
-    complain("nothing to read: there is no ledger in " + paths.ledger +
-             (request.ledger_only ? "" : " and no audit log in its place; see --log, --journal"));
-  }
+  if (set.sources.empty() && !options.quiet)
+    complain("nothing to read: " + what_is_missing(request));
   return set;
 }
 
@@ -146,8 +153,6 @@ int conclude(const Options& options, const std::vector<std::string>& doubts, boo
 
 int give_up(const Error& error) {
   complain(printable(error.what()));
-  if (error.code() == Errc::NotFound)
-    return to_int(ExitCode::Failed);
   return to_int(exit_code_of(error));
 }
 

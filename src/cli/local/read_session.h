@@ -32,7 +32,7 @@ std::expected<Session, int> open_session(
 
 // Tells the doubts on stderr; the exit code for an answer with or without findings.
 int conclude(const Options& options, const std::vector<std::string>& doubts, bool found);
-// Complains and gives the exit code. A file that is not there is Failed, not NoSuchGuest.
+// Complains and gives the exit code.
 int give_up(const Error& error);
 
 }  // namespace tenure::cli

@@ -33,8 +33,7 @@ int complain(const Error& error) {
   std::fprintf(stderr, "tenure: %s\n", printable(error.what()).c_str());
   if (error.code() == Errc::Corrupt)
     return to_int(ExitCode::VerifyFailed);
-  // What is not found here is a file, never a guest.
-  return to_int(error.code() == Errc::NotFound ? ExitCode::Failed : exit_code_of(error));
+  return to_int(exit_code_of(error));
 }
 
 struct Place {
@@ -226,19 +225,23 @@ Result<Findings> verify_ledger(const Options& options) {
   return findings;
 }
 
+std::unexpected<CallError> unanswered(CallError error, std::string_view option) {
+  return std::unexpected(CallError{std::move(error.error).context(option), error.reached});
+}
+
 // --record and --live: what only the daemon can do. It records both.
-Result<> ask_daemon(const Options& options, Findings& findings) {
+std::expected<void, CallError> ask_daemon(const Options& options, Findings& findings) {
   Paths paths = paths_below(choose_root(options.root));
   if (options.record) {
     auto reply = call(paths, "VerifyLedger", nlohmann::json::object());
     if (!reply)
-      return fail(std::move(reply).error().error.context("verify --record"));
+      return unanswered(std::move(reply).error(), "verify --record");
     findings.recorded = std::move(*reply);
   }
   if (options.live) {
     auto reply = call(paths, "VerifyLive", {{"guest", options.filter_guest}});
     if (!reply)
-      return fail(std::move(reply).error().error.context("verify --live"));
+      return unanswered(std::move(reply).error(), "verify --live");
     findings.live = reply->at("guests");
   }
   return {};
@@ -278,8 +281,10 @@ int run_verify(const Options& options) {
   auto findings = verify_ledger(options);
   if (!findings)
     return complain(findings.error());
-  if (Result<> asked = ask_daemon(options, *findings); !asked)
-    return complain(asked.error());
+  if (auto asked = ask_daemon(options, *findings); !asked) {
+    const int code = complain(asked.error().error);
+    return asked.error().reached ? code : exit_code(asked.error());
+  }
   bool json = options.output() == OutputFormat::Json;
   if (json || !options.quiet || !findings->ok())
     print(json ? to_json(*findings) : to_text(*findings));
@@ -290,7 +295,8 @@ int run_prove(const Options& options) {
   auto index = parse_int<uint64_t>(options.entry);
   if (!index)
     return complain(Error{
-        Errc::Invalid, "prove: RECORD is the index of a ledger entry, as `tenure log` shows it"});
+        Errc::Invalid,
+        "prove: RECORD is the index of a ledger entry, the key ledger of `tenure log -o json`"});
   auto proof = ledger::make_proof(place_of(options).dir, *index);
   if (!proof)
     return complain(proof.error());

@@ -40,7 +40,9 @@ Answer run(const std::string& command_line) {
   const Parsed parsed = parse_options(args);
   EXPECT_TRUE(parsed.options) << parsed.text;
   static const std::map<std::string, int (*)(const Options&)> kCommands = {
-      {"who", run_who}, {"history", run_history}, {"log", run_log}, {"report", run_report}};
+      {"who", run_who},       {"history", run_history}, {"log", run_log},
+      {"report", run_report}, {"denials", run_denials}, {"verify", run_verify},
+      {"prove", run_prove}};
   ::testing::internal::CaptureStdout();
   ::testing::internal::CaptureStderr();
   Answer answer;
@@ -94,6 +96,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"log-failed", "log --log HOST -N --result failed", 5},
                       Case{"log-last-reversed", "log --log HOST -N -n 3 -r", 5},
                       Case{"log-raw", "log --log HOST -o raw --guest 6fe7fc2a --kind disk", 5},
+                      Case{"denials-table", "denials --log HOST -N", 5},
+                      Case{"denials-json", "denials --log HOST -o json", 5},
                       Case{"report-guest", "report --log HOST", 5},
                       Case{"report-who", "report --log HOST --by who -N", 5},
                       Case{"report-day-json", "report --log HOST --by day -o json", 5},
@@ -113,8 +117,34 @@ TEST(ExitCodes, AreThoseOfTheTable) {
   EXPECT_EQ(run("history --log HOST --since whenever").code, 2);
   EXPECT_EQ(run("history --log HOST --since now --at now").code, 2);
   EXPECT_EQ(run("log --log HOST --who no-such-user-here").code, 2);
-  EXPECT_EQ(run("history --log /nowhere/at/all").code, 8);
+  EXPECT_EQ(run("history --log /nowhere/at/all").code, 4);
+  EXPECT_EQ(run("log --log /nowhere/at/all").code, 4);
+  EXPECT_EQ(run("denials --log /nowhere/at/all").code, 4);
   EXPECT_EQ(run("log --log HOST --since 2030-01-01").code, 1);
+}
+
+TEST(ExitCodes, AFileThatIsNotThereIsFourOfVerifyAndProveToo) {
+  const reader::Scratch scratch;
+  const std::string dir = scratch.path("ledger");
+  ASSERT_TRUE(
+      ledger::Ledger::open({.dir = dir, .key_path = scratch.path("key"), .origin = "tenure/test"}));
+  const std::string verify = "verify --key " + scratch.path("key.pub") + " --dir ";
+  EXPECT_EQ(run(verify + dir + " --log HOST").code, 0);
+  EXPECT_EQ(run(verify + "/nowhere/at/all").code, 4);
+  EXPECT_EQ(run(verify + dir + " --log /nowhere/at/all").code, 4);
+  EXPECT_EQ(run(verify + dir + " --proof /nowhere/at/all").code, 4);
+  EXPECT_EQ(run("verify --key /nowhere/at/all --dir " + dir).code, 4);
+  EXPECT_EQ(run("prove 5 --dir /nowhere/at/all").code, 4);
+}
+
+TEST(Notices, NameTheFolderThatWasAskedFor) {
+  const reader::Scratch scratch;
+  std::filesystem::create_directories(scratch.path("empty"));
+  const Answer answer = run("log --log " + scratch.path("empty"));
+  EXPECT_EQ(answer.code, 1);
+  EXPECT_NE(answer.err.find("there is no log or ledger in " + scratch.path("empty")),
+            std::string::npos)
+      << answer.err;
 }
 
 TEST(Notices, NameTheGapOnceAndAreSilencedByQuiet) {
@@ -163,7 +193,8 @@ TEST(OwnLedger, IsTheDefaultBelowARoot) {
     out.body = body;
     return trail::encode_entry(out);
   };
-  const std::string who = " req-auid=1002 req-ses=9 req-uid=1002 req-pid=7 req-exe=\"/bin/tenure\"";
+  const std::string who =
+      " req-auid=1002 req-ses=9 req-uid=1002 req-pid=7 req-exe=\"/bin/tenure\" req-tty=?";
   const std::string disk = "virt=kvm resrc=disk reason=start " + reader::vm() +
                            " old-disk=\"?\" new-disk=\"/a\" access=rw txn=t run=1" + who;
   using enum trail::EntryState;
@@ -182,10 +213,34 @@ TEST(OwnLedger, IsTheDefaultBelowARoot) {
   EXPECT_EQ(tenure["id"], "/a");
   EXPECT_EQ(tenure["from"]["ledger"], 1);
   EXPECT_EQ(tenure["requester"]["auid"], 1002);
+  EXPECT_EQ(tenure["requester"]["tty"], nullptr);
   EXPECT_EQ(tenure["until"], nullptr);
   const Answer log = run("log -o json --root " + scratch.path(""));
   EXPECT_EQ(std::count(log.out.begin(), log.out.end(), '\n'), 2);  // an intent is no event
+  const auto event = nlohmann::json::parse(log.out.substr(0, log.out.find('\n')));
+  EXPECT_EQ(event["ledger"], 1) << "what `prove` takes; the intent before it is no event";
+  EXPECT_EQ(event["requester"]["tty"], nullptr) << "there is no terminal: the trail says ?";
   EXPECT_EQ(run("history --root " + scratch.path("elsewhere")).code, 1);
+}
+
+TEST(Denials, KeepToTheRulesOfThePageForIdsAndBytes) {
+  const reader::Scratch scratch;
+  std::ofstream(scratch.path("log"))
+      << "type=VIRT_RESOURCE msg=audit(1751340050.000:2003): pid=900 uid=0 auid=4294967295 "
+         "ses=4294967295 msg='virt=kvm resrc=cgroup reason=denied "
+      << reader::vm()
+      << " cgroup=\"/c\" class=device path=\"/dev/ptmx\" rdev=05:02 acl=rw devtype=c by-pid=4321 "
+         "by-comm=FF41 by-uid=0 by-auid=4294967295 first=1751340049001 last=1751340050000 count=3 "
+         "run=1 exe=\"/usr/bin/tenured\" hostname=? addr=? terminal=? res=failed'\n";
+  const Answer answer = run("denials -o json --log " + scratch.path("log"));
+  EXPECT_EQ(answer.code, 0) << answer.err;
+  const auto denial = nlohmann::json::parse(answer.out);
+  EXPECT_EQ(denial["comm"], "%FFA");
+  EXPECT_EQ(denial["auid"], nullptr);
+  EXPECT_EQ(denial["uid"], 0);
+  EXPECT_EQ(denial["first"], "1751340049.001");
+  // A console or serial port of type pty needs it, and does not claim it.
+  EXPECT_EQ(denial["would_allow"], "base_devices in tenure.conf");
 }
 
 std::vector<nlohmann::json> events(const std::string& filters) {
@@ -317,7 +372,8 @@ TEST(JsonSchema, IsThatOfTheManPage) {
   Keys printed;
   note_lines(printed, "Tenure", run("history -o json --log HOST --log " + state).out);
   note_lines(printed, "Run", run("history --runs -o json --log HOST").out);
-  note_lines(printed, "Event", run("log -o json --log HOST").out);
+  note_lines(printed, "Event", run("log -o json --log HOST --log " + state).out);
+  note_lines(printed, "Denial", run("denials -o json --log HOST").out);
   note_lines(printed, "Line of a report", run("report -o json --log HOST").out);
   note_lines(printed, "Blind spot", run("history --blind-spots -o json --log HOST").out);
   EXPECT_EQ(printed, documented());
