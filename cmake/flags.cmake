@@ -26,7 +26,12 @@ target_compile_options(tenure_flags INTERFACE
   $<$<CONFIG:Debug>:-g1>
   $<$<CONFIG:Debug>:$<IF:$<BOOL:$<TARGET_PROPERTY:TENURE_TEST_CODE>>,-O0,-O1>>
   $<$<CONFIG:Release>:-O2 -g1 -fstack-protector-strong -fstack-clash-protection -fcf-protection -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3>)
-target_compile_definitions(tenure_flags INTERFACE _GLIBCXX_ASSERTIONS _GNU_SOURCE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+# ASIO_DISABLE_STD_ALIGNED_ALLOC: Asio 1.22 picks the allocator of its coroutine frames by a macro that libstdc++'s
+# headers define, so two files that include it in another order would mix malloc and operator new. One choice for all.
+# ASIO_HAS_CO_AWAIT: under Clang it looks for <experimental/coroutine>; there is <coroutine> since version 16.
+target_compile_definitions(tenure_flags INTERFACE _GLIBCXX_ASSERTIONS _GNU_SOURCE
+  ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_DISABLE_STD_ALIGNED_ALLOC
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:ASIO_HAS_CO_AWAIT ASIO_HAS_STD_COROUTINE>)
 target_include_directories(tenure_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 add_link_options(-Wl,-z,relro,-z,now)
