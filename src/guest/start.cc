@@ -401,6 +401,12 @@ RunState first_state(const Context& context, const StartRequest& request,
   return state;
 }
 
+// There is one, but not the one that was asked for.
+std::string why_unfenced(const Context& context) {
+  return context.no_fence_reason.empty() ? "tenure.conf has another fence than was asked for"
+                                         : context.no_fence_reason;
+}
+
 }  // namespace
 
 Result<HostOptions> host_options(const Context& context, const StartRequest& request) {
@@ -420,7 +426,7 @@ Result<HostOptions> host_options(const Context& context, const StartRequest& req
           Errc::Denied,
           fmt::format(
               "no fence, no start: {}; require_fence = no starts it unfenced, on the record",
-              context.no_fence_reason));
+              why_unfenced(context)));
     options.fence = std::nullopt;
     return options;
   }

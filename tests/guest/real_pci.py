@@ -75,7 +75,7 @@ def two_in_a_group(instance):
     bind(second, "")
     aliases = [instance.attach(hostdev(address, True)) for address in PAIR]
     assert instance.wait_record("resrc=cgroup", "reason=share", group_node(first), "res=success")
-    instance.refused("its tenures stay open", "Detach", guest="dev", device=aliases[0])
+    instance.refused("still held: ", "Detach", guest="dev", device=aliases[0])
     assert driver_of(first) == "vfio-pci"
     instance.detach(aliases[1])
     instance.detach(aliases[0])

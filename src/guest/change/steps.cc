@@ -8,6 +8,7 @@
 
 #include "guest/change/chain.h"
 #include "guest/plan/plan.h"
+#include "guest/run/end_of_run.h"
 
 namespace tenure::guest {
 namespace {
@@ -82,7 +83,7 @@ asio::awaitable<Result<>> release_holds(Live& live, std::vector<Hold> going, std
                                           *live.seams, std::move(going), std::move(ending));
   Result<> committed = co_await live.context.journal.commit();
   CO_TRY_OK(left);
-  std::string still = left->empty() ? "" : "its tenures stay open; see `tenure history`";
+  std::string still = left->empty() ? "" : still_held(*left);
   for (Hold& hold : *left) live.holds.push_back(std::move(hold));
   std::ranges::sort(live.holds, {}, &Hold::grant);
   CO_TRY_OK(dropped);
