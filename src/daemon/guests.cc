@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "domain/guest_word.h"
 #include "domain/text.h"
 #include "kernel/process.h"
 
@@ -15,8 +16,6 @@ namespace {
 using guest::Guest;
 using registrar::RunRef;
 using registrar::Txn;
-
-constexpr size_t kMinPrefix = 4;  // characters of a uuid prefix; fewer would often fit by chance
 
 Result<std::unique_ptr<domain::Domain>> parse_definition(const std::string& xml,
                                                          const std::string& source) {
@@ -97,21 +96,8 @@ Result<GuestName> Guests::find(const std::string& guest) const {
   for (const auto& [uuid, definition] : definitions_.all()) names[uuid] = definition.name;
   for (const auto& [uuid, running] : running_) names[uuid] = running->state().ref.vm;
   for (const auto& [uuid, name] : starting_) names[uuid] = name;
-  std::vector<GuestName> matches;
-  for (const auto& [uuid, name] : names)
-    if (name == guest)
-      return GuestName{name, uuid};
-  std::string lower = guest;
-  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
-  for (const auto& [uuid, name] : names)
-    if (lower.size() >= kMinPrefix && uuid.starts_with(lower))
-      matches.push_back({name, uuid});
-  if (matches.size() == 1)
-    return matches.front();
-  if (matches.empty())
-    return fail(Errc::NotFound, fmt::format("no guest '{}'", guest));
-  return fail(Errc::Invalid,
-              fmt::format("'{}' fits {} guests: give more of the uuid", guest, matches.size()));
+  TRY(std::string uuid, domain::uuid_of_word(names, guest));
+  return GuestName{names[uuid], uuid};
 }
 
 asio::awaitable<Error> Guests::refuse(std::string op, GuestName guest, Requester who, Error why,

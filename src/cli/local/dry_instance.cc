@@ -4,14 +4,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cctype>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/answer.h"
 #include "daemon/config.h"
+#include "domain/guest_word.h"
 #include "guest/change/save.h"
 #include "guest/run/run_state.h"
 
@@ -22,7 +22,6 @@ using kernel::CgroupVersion;
 
 constexpr uint32_t kExampleUid = 720'000;  // where tenured has no range: the first of the default
 constexpr size_t kMaxGuests = 1'000'000;
-constexpr size_t kMinPrefix = 4;         // characters of a uuid, as tenured has it
 constexpr size_t kMaxUids = 16U << 20U;  // bytes
 
 Result<DryDefinition> defined_guest(const std::string& guest, const Paths& paths) {
@@ -30,9 +29,8 @@ Result<DryDefinition> defined_guest(const std::string& guest, const Paths& paths
   auto names = folder_names(folder, kMaxGuests);
   if (!names && names.error().code() != Errc::NotFound)
     return fail(std::move(names).error());
-  std::string lower = guest;
-  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
-  std::vector<DryDefinition> matches;
+  std::map<std::string, std::string> known;  // name by uuid
+  std::map<std::string, DryDefinition> definitions;
   for (const std::string& name : names ? *names : std::vector<std::string>{}) {
     if (!name.ends_with(".xml"))
       continue;
@@ -41,17 +39,12 @@ Result<DryDefinition> defined_guest(const std::string& guest, const Paths& paths
     auto domain = domain::parse(xml, path);
     if (!domain)
       continue;  // tenured leaves it out as well
-    if (domain->name == guest)
-      return DryDefinition{std::move(xml), path};
-    if (lower.size() >= kMinPrefix && name.starts_with(lower))
-      matches.push_back({std::move(xml), path});
+    const std::string uuid = to_string(domain->uuid);
+    known[uuid] = domain->name;
+    definitions[uuid] = {std::move(xml), path};
   }
-  if (matches.size() == 1)
-    return matches.front();
-  if (matches.empty())
-    return fail(Errc::NotFound, fmt::format("no guest '{}' is defined", guest));
-  return fail(Errc::Invalid,
-              fmt::format("'{}' fits {} guests: give more of the uuid", guest, matches.size()));
+  TRY(const std::string uuid, domain::uuid_of_word(known, guest));
+  return definitions[uuid];
 }
 
 // The uid that the guest has got; 0 if it has none yet, or that cannot be read.
