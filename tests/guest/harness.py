@@ -132,6 +132,11 @@ def trail_config():
     return "" if audit_lease() else 'audit = "off"\n'
 
 
+def dev_of(pid):
+    """The /dev that the process sees."""
+    return os.path.join(f"/proc/{pid}/root", "dev")
+
+
 def wait_exit(pid, seconds):
     """Returns once the process has ended (a pidfd is readable then); one that is gone already is fine."""
     try:

@@ -162,7 +162,7 @@ TEST_F(PrivateDevTest, ARunningGuestsDevIsChangedAndTheHostsIsNot) {
   ASSERT_TRUE(dev) << dev.error().what();
   EXPECT_EQ(add_node(dev->get(), disk("/dev/tenure-test-node")), Outcome::Changed);
   struct stat st{};
-  std::string inside = "/proc/" + std::to_string(guest.pid) + "/root/dev/tenure-test-node";
+  std::string inside = "/proc/" + std::to_string(guest.pid) + "/root" + "/dev/tenure-test-node";
   EXPECT_EQ(stat(inside.c_str(), &st), 0);
   EXPECT_EQ(stat("/dev/tenure-test-node", &st), -1);
   EXPECT_EQ(remove_node(dev->get(), disk("/dev/tenure-test-node")), Outcome::Changed);
